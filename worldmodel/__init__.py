@@ -1,0 +1,25 @@
+"""World models of traffic: learn to predict what other road users do, and plan with the prediction.
+
+This package imports nothing heavy; `load` pulls in torch when it is called.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from worldmodel.models import ForwardModel
+
+__all__ = ["__version__", "load"]
+
+__version__ = "0.1.0"
+
+
+def load(path: str | Path, *, device: str = "cpu") -> "ForwardModel":
+    """Returns the forward model saved at `path`: weights, config, normalisation and raster spec in one file.
+
+    Raises:
+        CheckpointError: the file is missing, truncated, or no forward model of ours.
+    """
+    from worldmodel.models import load_forward_model
+
+    return load_forward_model(path, device=device)

@@ -1,0 +1,44 @@
+"""The road world: tracks, lanes, geometry, kinematics and drawing. Pure: no learning, no files."""
+
+from worldmodel.scene.geometry import boxes_overlap, gaps, shrink
+from worldmodel.scene.kinematics import (
+    comoving_views,
+    compose_pose,
+    inverse,
+    relative_pose,
+    rollout,
+    step,
+    track_states,
+    wrap_angle,
+)
+from worldmodel.scene.lane import Lanelet, LaneMap, LaneQuery, merge_lane_maps
+from worldmodel.scene.raster import Channel, RasterSpec
+from worldmodel.scene.track import HEADING, LENGTH, SPEED, WIDTH, X, Y, Recording, Tracks
+
+__all__ = [
+    "HEADING",
+    "LENGTH",
+    "SPEED",
+    "WIDTH",
+    "Channel",
+    "LaneMap",
+    "LaneQuery",
+    "Lanelet",
+    "RasterSpec",
+    "Recording",
+    "Tracks",
+    "X",
+    "Y",
+    "boxes_overlap",
+    "comoving_views",
+    "compose_pose",
+    "gaps",
+    "inverse",
+    "merge_lane_maps",
+    "relative_pose",
+    "rollout",
+    "shrink",
+    "step",
+    "track_states",
+    "wrap_angle",
+]
