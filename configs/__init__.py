@@ -1,0 +1,1 @@
+"""Hydra configuration: YAML files that mirror the packages; each instantiates one class."""

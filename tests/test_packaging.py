@@ -1,0 +1,75 @@
+"""The generic names `envs`, `planners` and `configs` are ours, whole, and the only ones we take."""
+
+import importlib
+import importlib.metadata
+import shutil
+import subprocess
+import sys
+import tomllib
+import zipfile
+from pathlib import Path
+
+import pytest
+
+NAMES = ("worldmodel", "envs", "planners", "configs")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_name_resolves_below_the_repository(name: str, root: Path) -> None:
+    assert Path(str(importlib.import_module(name).__file__)) == root / name / "__init__.py"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_name_has_one_owner(name: str) -> None:
+    # A set: an editable install leaves metadata both in site-packages and in the repository.
+    assert set(importlib.metadata.packages_distributions()[name]) == {"highway-worldmodel"}
+
+
+def test_no_other_top_level_name_is_importable(root: Path) -> None:
+    folders = {path.parent.name for path in root.glob("[!.]*/__init__.py")}
+    assert folders == {*NAMES, "tests"}
+    assert list(root.glob("*.py")) == []
+
+
+@pytest.mark.parametrize("name", [*NAMES, "tests"])
+def test_every_package_folder_has_an_init(name: str, root: Path) -> None:
+    folders = {path.parent for path in (root / name).rglob("*.py")}
+    parents = {
+        parent for folder in folders for parent in folder.parents if parent.is_relative_to(root / name)
+    }
+    assert [folder for folder in sorted(folders | parents) if not (folder / "__init__.py").is_file()] == []
+
+
+def test_no_module_edits_the_import_path(root: Path) -> None:
+    files = [path for name in NAMES for path in (root / name).rglob("*.py")]
+    assert [path for path in files if "sys.path" in path.read_text(encoding="utf-8")] == []
+
+
+def test_torch_is_pinned_once_and_without_a_local_version(root: Path) -> None:
+    lines = (root / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    pins = [line for line in lines if line and not line.startswith("#")]
+    assert [pin for pin in pins if pin.startswith("torch==")] == ["torch==2.13.0"]
+    assert [pin for pin in pins if "+" in pin or "@" in pin or "/" in pin] == []
+
+
+@pytest.mark.slow
+def test_a_wheel_holds_the_packages_and_their_files(root: Path, tmp_path: Path) -> None:
+    source = tmp_path / "source"  # a copy, because building leaves folders behind
+    source.mkdir()
+    for path in [*root.glob("*.toml"), *root.glob("*.md"), root / "LICENSE"]:
+        shutil.copy(path, source)
+    for name in NAMES:
+        shutil.copytree(root / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
+    pip = [sys.executable, "-m", "pip", "wheel", "-qq", "--no-deps", "--no-build-isolation"]
+    subprocess.run([*pip, "-w", str(tmp_path), str(source)], check=True)
+
+    (wheel,) = tmp_path.glob("*.whl")
+    held = set(zipfile.ZipFile(wheel).namelist())
+    kinds = ("configs/**/*.yaml", "worldmodel/data/us101/*.gz", "worldmodel/viz/*.html")
+    kinds += tuple(f"{name}/**/*.py" for name in NAMES)
+    expected = {str(path.relative_to(root)) for kind in kinds for path in root.glob(kind)}
+    assert expected | {"worldmodel/py.typed"} <= held
+    version = tomllib.loads((root / "pyproject.toml").read_text())["project"]["version"]
+    metadata = f"highway_worldmodel-{version}.dist-info"
+    assert {name.split("/")[0] for name in held} == {*NAMES, metadata}
+    assert f"{metadata}/licenses/LICENSE" in held

@@ -1,0 +1,71 @@
+"""What the README and the documentation pages show can be run.
+
+The Python blocks of a page run in order in one namespace, in an empty folder. A block that cannot run says why in a
+comment on the line before it: `<!-- not run: needs a GPU -->`.
+"""
+
+import re
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+FENCE = re.compile(
+    r"^(?P<indent> *)```(?P<language>\w*)[^\n`]*\n(?P<body>.*?)^ *```", re.MULTILINE | re.DOTALL
+)
+
+
+def blocks(text: str, *languages: str) -> Iterator[tuple[int, str]]:
+    """The line number and the body of each fenced block that is not marked `not run`."""
+    for fence in FENCE.finditer(text):
+        before = text[: fence.start()].rstrip().rsplit("\n", 1)[-1].strip()
+        if fence["language"] in languages and not before.startswith("<!-- not run:"):
+            yield text[: fence.start("body")].count("\n"), textwrap.dedent(fence["body"])
+
+
+def make_targets(text: str) -> set[str]:
+    """Targets of `make` in shell blocks and in inline code."""
+    shell = [body for _, body in blocks(text, "bash", "console", "sh", "shell", "text", "")]
+    inline = re.findall(r"`([^`\n]+)`", FENCE.sub("", text))
+    commands = re.findall(r"^(?:\$ )?(?:.*&& )?make ([^#\n]*)", "\n".join([*shell, *inline]), re.MULTILINE)
+    words = [word for command in commands for word in command.split("&&")[0].split()]
+    return {word for word in words if re.fullmatch(r"[a-z]+", word)}
+
+
+def has_python(page: Path) -> bool:
+    return any(blocks(page.read_text(encoding="utf-8"), "python"))
+
+
+def name_of(page: Path) -> str:
+    return str(page.relative_to(ROOT))
+
+
+@pytest.mark.parametrize("page", filter(has_python, PAGES), ids=name_of)
+def test_python_blocks_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    namespace: dict[str, object] = {"__name__": "__main__"}
+    for line, body in blocks(page.read_text(encoding="utf-8"), "python"):
+        exec(compile("\n" * line + body, str(page), "exec"), namespace)  # padded: errors name the page's line
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_make_targets_exist(page: Path) -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    known = set(re.findall(r"^([a-z]+):", makefile, re.MULTILINE))
+    assert make_targets(page.read_text(encoding="utf-8")) <= known
+
+
+def test_blocks_finds_the_fences_of_a_language_and_leaves_out_marked_ones() -> None:
+    text = "a\n```python\nx = 1\n```\n<!-- not run: slow -->\n```python\nx = 2\n```\n- b\n\n  ```python\n  y\n  ```\n"
+    assert list(blocks(text, "python")) == [(2, "x = 1\n"), (10, "y\n")]
+
+
+def test_make_targets_are_read_from_shell_blocks_and_inline_code() -> None:
+    text = (
+        "`make fast` will make sense\n```bash\ngit pull && make lint docs  # make it\nmake demo JOBS=4\n```\n"
+    )
+    assert make_targets(text) == {"fast", "lint", "docs", "demo"}
