@@ -7,6 +7,12 @@ from pathlib import Path
 
 import pytest
 
+PACKAGES = """
+    worldmodel worldmodel.types worldmodel.protocols worldmodel.scene worldmodel.nn
+    worldmodel.models worldmodel.ssl worldmodel.costs worldmodel.data worldmodel.data.readers
+    worldmodel.evaluation worldmodel.training worldmodel.viz worldmodel.app
+    envs planners planners.policy configs
+"""
 HEAVY = ("torch", "lightning", "hydra", "numba", "highway_env", "cv2", "matplotlib")
 
 
@@ -18,13 +24,9 @@ def lint_imports(folder: Path) -> subprocess.CompletedProcess[str]:
 def make_house(folder: Path, root: Path, **source: str) -> Path:
     """An empty copy of our packages with our contracts, and `source` (dots as `__`) in its modules."""
     shutil.copy(root / "pyproject.toml", folder)
-    modules = ["worldmodel", "envs", "planners", "configs"]
-    for layer in "app evaluation training viz models ssl costs data nn scene types protocols".split():
-        modules.append(f"worldmodel.{layer}")
-    modules += ["worldmodel.data.readers", "planners.policy"]
-    for module in modules:
-        (folder / module.replace(".", "/")).mkdir()
-        (folder / module.replace(".", "/") / "__init__.py").touch()
+    for package in PACKAGES.split():
+        (folder / package.replace(".", "/")).mkdir()
+        (folder / package.replace(".", "/") / "__init__.py").touch()
     for module, text in source.items():
         (folder / (module.replace("__", "/") + ".py")).write_text(text)
     return folder
@@ -69,7 +71,7 @@ def test_an_allowed_import_breaks_none(root: Path, tmp_path: Path) -> None:
         tmp_path,
         root,
         worldmodel__protocols__planner="import worldmodel.types",
-        worldmodel__training__forward_module="import lightning, worldmodel.models, worldmodel.data.datamodule",
+        worldmodel__training__forward_module="import lightning, worldmodel.models, worldmodel.data",
         worldmodel__data__datamodule="import lightning.pytorch",
         worldmodel__data__readers__video="import cv2",
         worldmodel__viz__draw="import cv2",

@@ -1,7 +1,7 @@
 """What the README and the documentation pages show can be run.
 
-The Python blocks of a page run in order in one namespace, in an empty folder. A block that cannot run says why in a
-comment on the line before it: `<!-- not run: needs a GPU -->`.
+The Python blocks of a page run in order in one namespace, in an empty folder. A block that cannot run says
+why in a comment on the line before it: `<!-- not run: needs a GPU -->`.
 """
 
 import re
@@ -44,7 +44,7 @@ def name_of(page: Path) -> str:
     return str(page.relative_to(ROOT))
 
 
-@pytest.mark.parametrize("page", filter(has_python, PAGES), ids=name_of)
+@pytest.mark.parametrize("page", [page for page in PAGES if has_python(page)], ids=name_of)
 def test_python_blocks_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     namespace: dict[str, object] = {"__name__": "__main__"}
@@ -60,8 +60,9 @@ def test_make_targets_exist(page: Path) -> None:
 
 
 def test_blocks_finds_the_fences_of_a_language_and_leaves_out_marked_ones() -> None:
-    text = "a\n```python\nx = 1\n```\n<!-- not run: slow -->\n```python\nx = 2\n```\n- b\n\n  ```python\n  y\n  ```\n"
-    assert list(blocks(text, "python")) == [(2, "x = 1\n"), (10, "y\n")]
+    text = "a\n```python\nx = 1\n```\n<!-- not run: slow -->\n```python\nx = 2\n```\n- b\n\n"
+    text += "  ```python\n  y\n  ```\n"
+    assert list(blocks(text, "python")) == [(2, "x = 1\n"), (11, "y\n")]
 
 
 def test_make_targets_are_read_from_shell_blocks_and_inline_code() -> None:
