@@ -20,6 +20,8 @@ from torch import Tensor
 
 MAX_CURVATURE = 0.15
 """Tightest turn a recorded car is believed to make [1/m]."""
+STANDSTILL = 1e-6
+"""A car that would move by less than this in one step stands still [m]."""
 
 
 def wrap_angle(angle: Float[Tensor, "*B"]) -> Float[Tensor, "*B"]:
@@ -60,7 +62,7 @@ def inverse(states: Float[Tensor, "*B T1 4"], dt: float) -> Float[Tensor, "*B T 
     accel = (speed[..., 1:] - speed[..., :-1]) / dt
     travelled = speed[..., 1:] * dt
     turned = wrap_angle(heading[..., 1:] - heading[..., :-1])
-    is_moving = travelled.abs() > 1e-9
+    is_moving = travelled.abs() > STANDSTILL / 2
     curvature = torch.where(is_moving, turned / torch.where(is_moving, travelled, 1.0), 0.0)
     return torch.stack([accel, curvature], dim=-1)
 
@@ -74,11 +76,11 @@ def track_states(
 ) -> Float[Tensor, "*B T 4"]:
     """Returns the states of a car that follows `positions` as closely as it can turn.
 
-    Each step heads for the next recorded position, but turns by at most `max_curvature` times the distance; it then
-    moves by the projection of the remaining displacement on its heading. So the heading holds at standstill instead
-    of following the noise, a displacement against the heading is reverse, and `inverse` followed by `rollout`
-    returns the result exactly. What the projection leaves over is made good by the next steps: the deviation
-    from `positions` is zero wherever the path can be driven.
+    Each step heads for the next recorded position, but turns by at most `max_curvature` times the distance that it
+    advances; it then moves by the projection of the remaining displacement on its heading. So the heading holds at
+    standstill instead of following the noise, a displacement against the heading is reverse, no curvature exceeds
+    `max_curvature`, and `inverse` followed by `rollout` returns the result exactly. What the projection leaves over
+    is made good by the next steps: the deviation from `positions` is zero wherever the path can be driven.
 
     Args:
         positions: [m], one path per leading index.
@@ -90,12 +92,14 @@ def track_states(
     states = []
     for t in range(1, positions.shape[-2]):
         dx, dy = positions[..., t, 0] - x, positions[..., t, 1] - y
-        forward = torch.where(dx * heading.cos() + dy * heading.sin() >= 0, 1.0, -1.0).to(dx)
-        distance = torch.hypot(dx, dy)
-        wanted = wrap_angle(torch.atan2(dy * forward, dx * forward) - heading)
-        limit = max_curvature * distance
-        heading = heading + torch.where(distance > 0, wanted.clamp(-limit, limit), 0.0)
-        travelled = dx * heading.cos() + dy * heading.sin()
+        ahead = dx * heading.cos() + dy * heading.sin()
+        aside = dy * heading.cos() - dx * heading.sin()
+        is_moving = ahead.abs() > STANDSTILL
+        # Turning towards the target only lengthens the projection, so the curvature stays within the limit.
+        limit = max_curvature * ahead.abs()
+        turn = torch.atan(aside / torch.where(is_moving, ahead, 1.0)).clamp(-limit, limit)
+        heading = torch.where(is_moving, heading + turn, heading)
+        travelled = torch.where(is_moving, dx * heading.cos() + dy * heading.sin(), 0.0)
         x, y = x + travelled * heading.cos(), y + travelled * heading.sin()
         states.append(torch.stack([x, y, heading, travelled / dt], dim=-1))
     if not states:
