@@ -12,8 +12,8 @@ from worldmodel.scene.kinematics import (
     wrap_angle,
 )
 from worldmodel.scene.lane import Lanelet, LaneMap, LaneQuery, merge_lane_maps
-from worldmodel.scene.raster import Channel, RasterSpec
-from worldmodel.scene.track import HEADING, LENGTH, SPEED, WIDTH, X, Y, Recording, Tracks
+from worldmodel.scene.raster import Channel, RasterSpec, Renderer
+from worldmodel.scene.track import HEADING, LENGTH, SPEED, WIDTH, Recording, Tracks, X, Y
 
 __all__ = [
     "HEADING",
@@ -26,6 +26,7 @@ __all__ = [
     "Lanelet",
     "RasterSpec",
     "Recording",
+    "Renderer",
     "Tracks",
     "X",
     "Y",

@@ -1,0 +1,84 @@
+"""The road as a picture: lane markings and the ground off the road, filtered for one raster resolution.
+
+A texel holds the value of a raster pixel centred there and aligned with the marking or edge beside it, so
+that drawing a view is one look-up per pixel. Built once per map; knows nothing of vehicles or views.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import shapely
+from jaxtyping import Float, UInt16
+
+from worldmodel.scene._raster_numba import fill_rings, segment_distance
+from worldmodel.scene.lane import LaneMap
+
+MARKING_WIDTH = 0.3
+"""Width of a painted line [m]."""
+OVERSAMPLING = 4
+"""Texels per pixel, each way."""
+MAX_TEXELS = 400_000_000
+
+
+@dataclass(frozen=True, eq=False)
+class RoadTexture:
+    """A prefiltered picture of a road in world coordinates.
+
+    Attributes:
+        values: grey value of the markings + 256 times that of off-road; axes along `x` and `y`.
+        corner: smallest `x` and `y` [m].
+        texel: [m]
+    """
+
+    values: UInt16[np.ndarray, "NX NY"]
+    corner: tuple[float, float]
+    texel: float
+
+    @classmethod
+    def draw(cls, lane_map: LaneMap, *, resolution: float, margin: float) -> "RoadTexture":
+        """Returns the picture of `lane_map` and `margin` [m] around it for pixels of `resolution` [m].
+
+        With `d` the distance to the nearest marking, the lane value is `ov(d)` of the raster's definition for
+        a box of the marking's width; with `s` the signed distance to the edge, off-road is
+        `clamp(1/2 - s, 0, 1)`, pixel units. Both are exact for a straight line parallel to the pixel's side.
+
+        Raises:
+            ValueError: the map is too large for one picture.
+        """
+        texel = resolution / OVERSAMPLING
+        left, bottom, right, top = lane_map.bounds
+        corner = (left - margin, bottom - margin)
+        shape = (
+            int(np.ceil((right - left + 2 * margin) / texel)),
+            int(np.ceil((top - bottom + 2 * margin) / texel)),
+        )
+        if shape[0] * shape[1] > MAX_TEXELS:
+            raise ValueError(
+                f"a map of {right - left:.0f} m x {top - bottom:.0f} m needs {shape[0] * shape[1]:,} texels "
+                f"of {texel:.2f} m, more than {MAX_TEXELS:,}; cut the map or choose a coarser resolution"
+            )
+        lines = [line for one in lane_map.lanelets for line in (one.left, one.right)]
+        rings = [ring.coords for ring in _rings(lane_map.area)]
+        reach = resolution / 2 + MARKING_WIDTH / 2
+        marking = segment_distance(_segments(lines, corner), shape, texel, 1.01 * reach) / resolution
+        edge = segment_distance(_segments(rings, corner), shape, texel, resolution) / resolution
+        inside = fill_rings(_segments(rings, corner), shape, texel)
+        half = MARKING_WIDTH / 2 / resolution
+        lane = np.clip(np.minimum(marking + 0.5, half) - np.maximum(marking - 0.5, -half), 0.0, 1.0)
+        off_road = np.clip(0.5 - np.where(inside, edge, -edge), 0.0, 1.0)
+        values = np.round(lane * 255.0) + 256.0 * np.round(off_road * 255.0)
+        return cls(values.astype(np.uint16), corner, texel)
+
+
+def _segments(lines: list[np.ndarray], corner: tuple[float, float]) -> Float[np.ndarray, "S 4"]:
+    pieces = [np.asarray(line, dtype=np.float64)[:, :2] - np.asarray(corner) for line in lines]
+    return np.concatenate([np.concatenate([one[:-1], one[1:]], axis=1) for one in pieces])
+
+
+def _rings(area: shapely.Geometry) -> list[shapely.Geometry]:
+    return [
+        ring
+        for polygon in shapely.get_parts(area)
+        for ring in shapely.get_rings(polygon)
+        if not shapely.is_empty(ring)
+    ]
