@@ -15,8 +15,8 @@ export MPLBACKEND = Agg
 export NO_MKDOCS_2_WARNING = 1
 
 BIN := .venv/bin
-# -qq keeps pip's errors and drops its warnings.
-INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt $(PIP_ARGS)
+# -qq keeps pip's errors and drops its warnings; --no-compile leaves byte code to the first import.
+INSTALL := $(BIN)/python -m pip install -qq --no-compile --disable-pip-version-check -c constraints.txt $(PIP_ARGS)
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test fast lint docs bench constraints clean
@@ -64,7 +64,7 @@ clean:  ## remove what was built, .venv included; runs/ stays
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 		echo "highway-worldmodel needs Python 3.11 or newer, but $(PYTHON) is: $$($(PYTHON) --version 2>&1)"; \
 		echo "Name another one: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
-	@echo 'creating .venv (about a minute)'
+	@echo 'creating .venv (a minute or two)'
 	@$(PYTHON) -m venv .venv
 
 .venv/.runtime: pyproject.toml constraints.txt | .venv/bin/python
