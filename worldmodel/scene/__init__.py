@@ -13,6 +13,7 @@ from worldmodel.scene.kinematics import (
 )
 from worldmodel.scene.lane import Lanelet, LaneMap, LaneQuery, merge_lane_maps
 from worldmodel.scene.raster import Channel, RasterSpec, Renderer
+from worldmodel.scene.raster_torch import TorchRenderer, render_boxes, sample_image
 from worldmodel.scene.track import HEADING, LENGTH, SPEED, WIDTH, Recording, Tracks, X, Y
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "RasterSpec",
     "Recording",
     "Renderer",
+    "TorchRenderer",
     "Tracks",
     "X",
     "Y",
@@ -37,7 +39,9 @@ __all__ = [
     "inverse",
     "merge_lane_maps",
     "relative_pose",
+    "render_boxes",
     "rollout",
+    "sample_image",
     "shrink",
     "step",
     "track_states",
