@@ -4,7 +4,7 @@ A box is `(x, y, heading, length, width)`. All functions broadcast over leading 
 """
 
 from jaxtyping import Bool, Float
-from torch import Tensor, stack
+from torch import Tensor, broadcast_tensors, stack
 
 from worldmodel.scene.kinematics import relative_pose
 
@@ -16,6 +16,7 @@ def boxes_overlap(a: Float[Tensor, "*#B 5"], b: Float[Tensor, "*#B 5"]) -> Bool[
     the heading difference, they overlap iff the centre distance along each axis of either box is below
     `l1 + l2 C + w2 Q` (along), `w1 + w2 C + l2 Q` (across), half lengths and widths.
     """
+    a, b = broadcast_tensors(a, b)
     delta = a[..., 2] - b[..., 2]
     cos, sin = delta.cos().abs(), delta.sin().abs()
     la, wa, lb, wb = a[..., 3] / 2, a[..., 4] / 2, b[..., 3] / 2, b[..., 4] / 2
@@ -34,6 +35,7 @@ def gaps(ego: Float[Tensor, "*#B 5"], others: Float[Tensor, "*#B 5"]) -> Float[T
     Both are negative by the depth of the overlap of the projections on that axis; the boxes' projections are exact
     for any relative heading. The sign of the position (ahead, left) is that of `relative_pose`.
     """
+    ego, others = broadcast_tensors(ego, others)
     local = relative_pose(others, ego)
     cos, sin = local[..., 2].cos().abs(), local[..., 2].sin().abs()
     length, width = others[..., 3] / 2, others[..., 4] / 2
