@@ -1,13 +1,16 @@
 """From noisy recorded positions to states that a car can drive, so that actions can be read off them.
 
-Differentiating raw tracks twice gives accelerations that no car reaches. Here positions are smoothed run by run and
-followed by the kinematic model, so that `inverse` and then `rollout` give the recording back. The bias that smoothing
-costs is measured in `docs/log.md`. This module does not know files.
+Differentiating raw tracks twice gives accelerations that no car reaches. Here positions are smoothed run by
+run and followed by the kinematic model, so that `inverse` and then `rollout` give the recording back. The
+bias that smoothing costs is measured in `docs/log.md`. This module does not know files.
 """
+
+from dataclasses import replace
 
 import numpy as np
 import torch
 from jaxtyping import Float
+from scipy.interpolate import CubicSpline
 from scipy.ndimage import median_filter
 from scipy.signal import savgol_filter
 
@@ -20,78 +23,75 @@ SPLIT = 5.0
 """A jump beyond this is another vehicle, or the same one lost and found: the run is split there [m]."""
 SPREAD = 3.0
 """A smaller jump is driven in this time instead of in one step [s]."""
+MAX_ACCEL = 8.0
+"""A run that still exceeds this, along or across, is smoothed over a window twice as long [m/s^2]."""
+ALONG = 16.0
+"""The path is also smoothed over this distance driven, which matters where cars crawl [m]."""
+SPACING = 0.25
+"""Distance between the points at which the path is smoothed [m]."""
 FIRST_MOVE = 1.0
 """Displacement that shows the heading at the start of a run [m]."""
+BATCH = 256
+"""Runs that are followed together."""
 
 
 def make_consistent(
-    recording: Recording, *, window: int = 15, order: int = 3, max_curvature: float = MAX_CURVATURE
+    recording: Recording, *, window: int = 21, order: int = 2, max_curvature: float = MAX_CURVATURE
 ) -> Recording:
-    """Returns the recording with smoothed states that obey the integrator: inverse, then forward, gives them back.
+    """Returns the recording with smoothed states that obey the integrator.
 
-    Run by run: jumps of more than `SPLIT` split the run (the frame after the jump becomes invalid), smaller ones are
-    spread over `SPREAD` seconds, positions pass a Savitzky-Golay filter, and `track_states` follows them.
+    `inverse`, then `rollout`, give every run back. Run by run:
+
+    1. A jump of more than `SPLIT` metres splits the run (the frame after it becomes invalid); a smaller one
+       is spread over `SPREAD` seconds.
+    2. Positions pass a Savitzky-Golay filter in time, then another one along the distance driven: a car's
+       path is smooth in metres, not in seconds, and while a car crawls noise would look like hard steering.
+    3. `track_states` follows them.
 
     Args:
-        window: of the filter [frames], odd; shorter runs use the largest odd window that fits.
-        order: of the filter's polynomial; runs of at most `order + 1` frames are not smoothed.
+        recording: positions and, for the driving direction, headings are read; speeds are not.
+        window: of the filter in time [frames], odd; shorter runs use the largest odd window that fits.
+        order: of the filter's polynomials; runs of at most `order + 1` frames are not smoothed. Inside a run
+            2 and 3 are the same filter, at its ends 3 extrapolates noise into hard braking.
         max_curvature: [1/m]
     """
     if window % 2 == 0 or window <= order:
         raise ValueError(f"window={window}: expected an odd number of frames above order={order}")
     tracks = _split_at_jumps(recording.tracks)
     runs = tracks.runs()
-    paths = [
-        _smooth(_spread_jumps(tracks.state[row, first:last, :2], recording.dt), window, order)
-        for row, first, last in runs
-    ]
+    recorded = [tracks.state[row, first:last] for row, first, last in runs]
+    paths = [_smooth_path(states[:, :2], window, order=order, dt=recording.dt) for states in recorded]
     headings = [
-        _first_heading(path, tracks.state[row, first:last, HEADING])
-        for path, (row, first, last) in zip(paths, runs, strict=True)
+        _first_heading(path, states[:, HEADING]) for path, states in zip(paths, recorded, strict=True)
     ]
+    followed = _follow(paths, headings, dt=recording.dt, max_curvature=max_curvature)
     state = np.array(tracks.state, dtype=np.float64)
-    # Similar lengths together: little padding in a batch.
-    by_length = sorted(range(len(runs)), key=lambda index: len(paths[index]))
-    for batch in np.array_split(np.array(by_length, dtype=np.int64), max(1, len(runs) // 256)):
-        followed = _follow(
-            [paths[index] for index in batch],
-            [headings[index] for index in batch],
-            dt=recording.dt,
-            max_curvature=max_curvature,
-        )
-        for index, states in zip(batch, followed, strict=True):
-            row, first, last = runs[index]
-            state[row, first:last] = states
-    return Recording(
-        name=recording.name,
-        tracks=Tracks(tracks.ids, state, tracks.size, tracks.valid),
-        lane_map=recording.lane_map,
-        dt=recording.dt,
-        coverage=recording.coverage,
-        start=recording.start,
-        source=recording.source,
-    )
+    for (row, first, last), states in zip(runs, followed, strict=True):
+        state[row, first:last] = states
+    return replace(recording, tracks=replace(tracks, state=state))
 
 
 def _follow(
-    paths: list[Float[np.ndarray, "_ 2"]], headings: list[float], *, dt: float, max_curvature: float
-) -> list[Float[np.ndarray, "_ 4"]]:
-    """Returns `track_states` of each path, computed in one batch padded with each path's last position."""
-    if not paths:
-        return []
-    longest = max(len(path) for path in paths)
-    padded = np.stack([np.pad(path, ((0, longest - len(path)), (0, 0)), mode="edge") for path in paths])
-    states = track_states(
-        torch.from_numpy(padded),
-        torch.tensor(headings, dtype=torch.float64),
-        dt,
-        max_curvature=max_curvature,
-    ).numpy()
-    return [states[index, : len(path)] for index, path in enumerate(paths)]
+    paths: list[np.ndarray], headings: list[float], *, dt: float, max_curvature: float
+) -> list[np.ndarray]:
+    """Returns `track_states` of each path; similar lengths share a batch, padded with the last position."""
+    states: list[np.ndarray] = [np.empty(0)] * len(paths)
+    by_length = sorted(range(len(paths)), key=lambda index: len(paths[index]))
+    for start in range(0, len(paths), BATCH):
+        batch = by_length[start : start + BATCH]
+        longest = len(paths[batch[-1]])
+        padded = [np.pad(paths[i], ((0, longest - len(paths[i])), (0, 0)), mode="edge") for i in batch]
+        heading = torch.tensor([headings[i] for i in batch], dtype=torch.float64)
+        followed = track_states(
+            torch.from_numpy(np.stack(padded)), heading, dt, max_curvature=max_curvature
+        ).numpy()
+        for i, one in zip(batch, followed, strict=True):
+            states[i] = one[: len(paths[i])]
+    return states
 
 
-def _jumps(path: Float[np.ndarray, "N 2"]) -> Float[np.ndarray, "_ 2"]:
-    """Returns by how much each displacement differs from the median of its neighbours', zero within `JUMP` [m]."""
+def _jumps(path: Float[np.ndarray, "N 2"]) -> Float[np.ndarray, "N1 2"]:
+    """Returns by how much each displacement differs from its neighbours' median, zero up to `JUMP` [m]."""
     chords = np.diff(path, axis=0)
     if len(chords) < 3:
         return np.zeros_like(chords)
@@ -105,11 +105,23 @@ def _split_at_jumps(tracks: Tracks) -> Tracks:
     for row, first, last in tracks.runs():
         beyond = np.linalg.norm(_jumps(tracks.state[row, first:last, :2]), axis=1) > SPLIT
         valid[row, first + 1 + np.flatnonzero(beyond)] = False
-    return Tracks(tracks.ids, tracks.state, tracks.size, valid)
+    return replace(tracks, valid=valid)
+
+
+def _smooth_path(
+    path: Float[np.ndarray, "N 2"], window: int, *, order: int, dt: float
+) -> Float[np.ndarray, "N 2"]:
+    """Returns the path smoothed in time (over longer windows while it is impossible to drive), then along."""
+    driven = _spread_jumps(path.astype(np.float64), dt)
+    smooth = _filter(driven, window, order)
+    while window < len(path) and np.abs(np.diff(smooth, n=2, axis=0)).max(initial=0.0) > MAX_ACCEL * dt**2:
+        window = 2 * window + 1
+        smooth = _filter(driven, window, order)
+    return _smooth_along(smooth, order)
 
 
 def _spread_jumps(path: Float[np.ndarray, "N 2"], dt: float) -> Float[np.ndarray, "N 2"]:
-    """Returns the path with each jump driven in `SPREAD` seconds, half of it before, with a smooth change of speed."""
+    """Returns the path with each jump driven in `SPREAD` seconds around it, at a smooth speed."""
     jumps = _jumps(path)
     if not jumps.any():
         return path
@@ -123,10 +135,23 @@ def _spread_jumps(path: Float[np.ndarray, "N 2"], dt: float) -> Float[np.ndarray
     return np.concatenate([path[:1], path[:1] + np.cumsum(chords, axis=0)])
 
 
-def _smooth(path: Float[np.ndarray, "N 2"], window: int, order: int) -> Float[np.ndarray, "N 2"]:
+def _smooth_along(path: Float[np.ndarray, "N 2"], order: int) -> Float[np.ndarray, "N 2"]:
+    """Returns the path smoothed as a curve, over `ALONG` metres driven however long they took."""
+    driven = np.concatenate([[0.0], np.cumsum(np.linalg.norm(np.diff(path, axis=0), axis=1))])
+    num = int(driven[-1] / SPACING) + 1
+    if num < order + 2:
+        return path
+    grid = np.linspace(0.0, driven[-1], num)
+    points = np.stack([np.interp(grid, driven, path[:, axis]) for axis in range(2)], axis=1)
+    curve = _filter(points, 2 * round(ALONG / SPACING / 2) + 1, order)
+    return np.asarray(CubicSpline(grid, curve)(driven))
+
+
+def _filter(path: Float[np.ndarray, "N 2"], window: int, order: int) -> Float[np.ndarray, "N 2"]:
+    """Returns the path after a Savitzky-Golay filter whose window shrinks to fit."""
     fitting = min(window, len(path) - (len(path) + 1) % 2)
     if fitting <= order + 1:
-        return path.astype(np.float64)
+        return path
     return np.asarray(savgol_filter(path, fitting, order, axis=0))
 
 

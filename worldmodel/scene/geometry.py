@@ -12,8 +12,8 @@ from worldmodel.scene.kinematics import relative_pose
 def boxes_overlap(a: Float[Tensor, "*#B 5"], b: Float[Tensor, "*#B 5"]) -> Bool[Tensor, "*B"]:
     """Returns whether boxes `a` and `b` share an area; boxes that merely touch do not.
 
-    Two rectangles are apart iff one of their four edge normals separates them: with `C = |cos d|`, `Q = |sin d|` of
-    the heading difference, they overlap iff the centre distance along each axis of either box is below
+    Two rectangles are apart iff one of their four edge normals separates them: with `C = |cos d|`, `Q = |sin
+    d|` of the heading difference, they overlap iff the centre distance along each axis of either box is below
     `l1 + l2 C + w2 Q` (along), `w1 + w2 C + l2 Q` (across), half lengths and widths.
     """
     a, b = broadcast_tensors(a, b)
@@ -32,8 +32,8 @@ def boxes_overlap(a: Float[Tensor, "*#B 5"], b: Float[Tensor, "*#B 5"]) -> Bool[
 def gaps(ego: Float[Tensor, "*#B 5"], others: Float[Tensor, "*#B 5"]) -> Float[Tensor, "*B 2"]:
     """Returns the bumper-to-bumper distance along the ego's heading and the free distance across it [m].
 
-    Both are negative by the depth of the overlap of the projections on that axis; the boxes' projections are exact
-    for any relative heading. The sign of the position (ahead, left) is that of `relative_pose`.
+    Both are negative by the depth of the overlap of the projections on that axis; the boxes' projections are
+    exact for any relative heading. The sign of the position (ahead, left) is that of `relative_pose`.
     """
     ego, others = broadcast_tensors(ego, others)
     local = relative_pose(others, ego)

@@ -7,9 +7,10 @@ The integrator is semi-implicit Euler, so that an action moves the car within it
     x'       = x + speed' cos(heading') dt
     y'       = y + speed' sin(heading') dt
 
-It is exactly invertible: the speed and heading of a frame are those of the chord that led to it. `track_states`
-turns positions into such a sequence of states. Speed is signed (negative is reverse); at standstill the heading
-cannot change, because a car turns by moving. Nothing here knows rasters, lanes or learning.
+It is exactly invertible: the speed and heading of a frame are those of the chord that led to it.
+`track_states` turns positions into such a sequence of states. Speed is signed (negative is reverse); at
+standstill the heading cannot change, because a car turns by moving. Nothing here knows rasters, lanes or
+learning.
 """
 
 import math
@@ -53,10 +54,11 @@ def rollout(
 
 
 def inverse(states: Float[Tensor, "*B T1 4"], dt: float) -> Float[Tensor, "*B T 2"]:
-    """Returns the actions that lead from each state to the next: `step(states[t], inverse(states)[t]) == states[t+1]`.
+    """Returns the actions that lead from each state to the next.
 
-    Curvature is zero where the car does not move. Exact for states that obey the integrator (`track_states`);
-    for others it reproduces speed and heading, not position.
+    `step(states[t], inverse(states)[t])` is `states[t + 1]`. Curvature is zero where the car does not move.
+    Exact for states that obey the integrator (`track_states`); for others it reproduces speed and heading,
+    not position.
     """
     speed, heading = states[..., 3], states[..., 2]
     accel = (speed[..., 1:] - speed[..., :-1]) / dt
@@ -76,11 +78,12 @@ def track_states(
 ) -> Float[Tensor, "*B T 4"]:
     """Returns the states of a car that follows `positions` as closely as it can turn.
 
-    Each step heads for the next recorded position, but turns by at most `max_curvature` times the distance that it
-    advances; it then moves by the projection of the remaining displacement on its heading. So the heading holds at
-    standstill instead of following the noise, a displacement against the heading is reverse, no curvature exceeds
-    `max_curvature`, and `inverse` followed by `rollout` returns the result exactly. What the projection leaves over
-    is made good by the next steps: the deviation from `positions` is zero wherever the path can be driven.
+    Each step heads for the next recorded position, but turns by at most `max_curvature` times the distance
+    that it advances; it then moves by the projection of the remaining displacement on its heading. So the
+    heading holds at standstill instead of following the noise, a displacement against the heading is reverse,
+    no curvature exceeds `max_curvature`, and `inverse` followed by `rollout` returns the result exactly. What
+    the projection leaves over is made good by the next steps: the deviation from `positions` is zero wherever
+    the path can be driven. Headings are continuous: they do not jump by a full turn.
 
     Args:
         positions: [m], one path per leading index.
@@ -113,7 +116,7 @@ def track_states(
 
 
 def relative_pose(pose: Float[Tensor, "*B S"], frame: Float[Tensor, "*#B R"]) -> Float[Tensor, "*B S"]:
-    """Returns `pose` `(x, y, heading, ...)` seen from `frame` `(x, y, heading, ...)`; further columns pass through."""
+    """Returns `pose` as seen from `frame`, both `(x, y, heading, ...)`; further columns pass through."""
     dx, dy = pose[..., 0] - frame[..., 0], pose[..., 1] - frame[..., 1]
     cos, sin = frame[..., 2].cos(), frame[..., 2].sin()
     local = torch.stack(
@@ -132,7 +135,7 @@ def compose_pose(local: Float[Tensor, "*B S"], frame: Float[Tensor, "*#B R"]) ->
 
 
 def comoving_views(state: Float[Tensor, "*B 4"], num_steps: int, dt: float) -> Float[Tensor, "*B T 3"]:
-    """Returns the poses of the *co-moving* frame 1 .. `num_steps` steps ahead: it keeps the speed and heading of `state`."""
+    """Returns the *co-moving* frame 1 .. `num_steps` steps ahead: it keeps speed and heading of `state`."""
     x, y, heading, speed = (part.unsqueeze(-1) for part in state.unbind(-1))
     elapsed = torch.arange(1, num_steps + 1, dtype=state.dtype, device=state.device) * dt
     travelled = speed * elapsed

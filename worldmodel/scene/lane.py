@@ -1,6 +1,7 @@
 """The road: lanelets between left and right bounds, and what can be asked of them.
 
-Everything is exact on the polylines; `worldmodel.scene.road` holds the sampled fields that costs and rasters read.
+Everything is exact on the polylines; `worldmodel.scene.road` holds the sampled fields that costs and rasters
+read.
 """
 
 from collections.abc import Sequence
@@ -107,7 +108,7 @@ class LaneMap:
     def edge_distance(self, points: Float[np.ndarray, "N 2"]) -> Float[np.ndarray, " N"]:
         """Returns the distance to the road's outer boundary [m]: positive inside, negative outside."""
         distance = shapely.distance(self._boundary, shapely.points(points))
-        return np.where(self.contains(points), distance, -distance)
+        return np.asarray(np.where(self.contains(points), distance, -distance))
 
     def query(self, points: Float[np.ndarray, "N 2"]) -> LaneQuery:
         """Returns lane, offset, width and heading at the nearest centre line of each point."""

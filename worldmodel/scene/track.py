@@ -1,7 +1,7 @@
 """Recorded traffic in SI units: tracks with a valid mask, and a recording of them on a map.
 
-Arrays are NumPy, frozen and masked: where `valid` is false the other fields mean nothing and no code may read them.
-This module does not know files (`worldmodel.data`) nor pixels (`worldmodel.scene.raster`).
+Arrays are NumPy, frozen and masked: where `valid` is false the other fields mean nothing and no code may read
+them. This module does not know files (`worldmodel.data`) nor pixels (`worldmodel.scene.raster`).
 """
 
 from collections.abc import Sequence
@@ -36,11 +36,11 @@ class Tracks:
 
     @property
     def num_vehicles(self) -> int:
-        return self.valid.shape[0]
+        return int(self.valid.shape[0])
 
     @property
     def num_frames(self) -> int:
-        return self.valid.shape[1]
+        return int(self.valid.shape[1])
 
     def select(self, vehicles: Sequence[int] | np.ndarray) -> "Tracks":
         """Returns the tracks of the given rows."""
@@ -48,7 +48,7 @@ class Tracks:
         return Tracks(self.ids[index], self.state[index], self.size[index], self.valid[index])
 
     def runs(self) -> list[tuple[int, int, int]]:
-        """Returns every contiguous recorded stretch as `(row, first frame, last frame + 1)`, ordered by row and time."""
+        """Returns every contiguous stretch as `(row, first frame, last frame + 1)`, by row and time."""
         padded = np.zeros((self.num_vehicles, self.num_frames + 2), dtype=np.int8)
         padded[:, 1:-1] = self.valid
         edges = np.diff(padded, axis=1)
@@ -82,7 +82,7 @@ class Recording:
 
     @property
     def duration(self) -> float:
-        """[s]"""
+        """Number of frames times `dt` [s]."""
         return self.num_frames * self.dt
 
     def crop(self, first: int, last: int) -> "Recording":
