@@ -1,6 +1,19 @@
-"""Recordings: reading, shipping, storing, splitting and counting them; loading is in `dataset`, `datamodule`."""
+"""Recordings: reading, shipping, storing, splitting, counting; loading is in `dataset` and `datamodule`."""
 
 from worldmodel.data.error import RecordingError
+from worldmodel.data.sample import us101, us101_split
+from worldmodel.data.split import Span, Split, load_split, purge_shared, save_split, split_by_time
 from worldmodel.data.synthetic import make_recording
 
-__all__ = ["RecordingError", "make_recording"]
+__all__ = [
+    "RecordingError",
+    "Span",
+    "Split",
+    "load_split",
+    "make_recording",
+    "purge_shared",
+    "save_split",
+    "split_by_time",
+    "us101",
+    "us101_split",
+]

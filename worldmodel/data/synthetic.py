@@ -1,7 +1,8 @@
 """Small seeded recordings of made-up traffic, for tests and examples.
 
-Every vehicle keeps to its slot of a moving pattern (half a slot apart in neighbouring lanes) and sways about it,
-so that nobody ever overlaps however long the recording lasts; the states obey `worldmodel.scene.kinematics`.
+Every vehicle keeps to its slot of a moving pattern, half a slot apart in neighbouring lanes, and sways about
+it, so that nobody ever overlaps however long the recording lasts; the states obey
+`worldmodel.scene.kinematics`.
 """
 
 import math

@@ -1,0 +1,7 @@
+"""Readers: files of recorded traffic -> recordings in SI units. Each module says which units and axes its
+source has.
+"""
+
+from worldmodel.data.readers.us101 import read_block
+
+__all__ = ["read_block"]
