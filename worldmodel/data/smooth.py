@@ -11,11 +11,10 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from scipy.interpolate import CubicSpline
-from scipy.ndimage import median_filter
 from scipy.signal import savgol_filter
 
 from worldmodel.scene.kinematics import MAX_CURVATURE, track_states
-from worldmodel.scene.track import HEADING, Recording, Tracks
+from worldmodel.scene.track import HEADING, Recording, Tracks, step_excess
 
 JUMP = 0.5
 """A displacement that differs from its neighbours' by more than this is a recording error [m]."""
@@ -92,10 +91,7 @@ def _follow(
 
 def _jumps(path: Float[np.ndarray, "N 2"]) -> Float[np.ndarray, "N1 2"]:
     """Returns by how much each displacement differs from its neighbours' median, zero up to `JUMP` [m]."""
-    chords = np.diff(path, axis=0)
-    if len(chords) < 3:
-        return np.zeros_like(chords)
-    excess = chords - median_filter(chords, size=(9, 1), mode="nearest")
+    excess = step_excess(path)
     return np.where(np.linalg.norm(excess, axis=1, keepdims=True) > JUMP, excess, 0.0)
 
 

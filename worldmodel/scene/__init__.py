@@ -14,7 +14,9 @@ from worldmodel.scene.kinematics import (
 from worldmodel.scene.lane import Lanelet, LaneMap, LaneQuery, merge_lane_maps
 from worldmodel.scene.raster import Channel, RasterSpec, Renderer
 from worldmodel.scene.raster_torch import TorchRenderer, render_boxes, sample_image
-from worldmodel.scene.track import HEADING, LENGTH, SPEED, WIDTH, Recording, Tracks, X, Y
+from worldmodel.scene.road import RoadChannel, RoadField, RoadSpec, draw_road, sample_road
+from worldmodel.scene.track import HEADING, LENGTH, SPEED, WIDTH, Recording, Tracks, X, Y, step_excess
+from worldmodel.scene.validate import Problem, Summary, summary, validate
 
 __all__ = [
     "HEADING",
@@ -25,9 +27,14 @@ __all__ = [
     "LaneMap",
     "LaneQuery",
     "Lanelet",
+    "Problem",
     "RasterSpec",
     "Recording",
     "Renderer",
+    "RoadChannel",
+    "RoadField",
+    "RoadSpec",
+    "Summary",
     "TorchRenderer",
     "Tracks",
     "X",
@@ -35,6 +42,7 @@ __all__ = [
     "boxes_overlap",
     "comoving_views",
     "compose_pose",
+    "draw_road",
     "gaps",
     "inverse",
     "merge_lane_maps",
@@ -42,8 +50,12 @@ __all__ = [
     "render_boxes",
     "rollout",
     "sample_image",
+    "sample_road",
     "shrink",
     "step",
+    "step_excess",
+    "summary",
     "track_states",
+    "validate",
     "wrap_angle",
 ]

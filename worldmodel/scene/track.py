@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
+from scipy.ndimage import median_filter
 
 from worldmodel.scene.lane import LaneMap
 
@@ -16,6 +17,10 @@ X, Y, HEADING, SPEED = range(4)
 """Columns of a state."""
 LENGTH, WIDTH = range(2)
 """Columns of a size."""
+
+
+MEDIAN_WINDOW = 9
+"""Steps whose median says how a vehicle was moving."""
 
 
 @dataclass(frozen=True)
@@ -105,3 +110,14 @@ class Recording:
             tracks=replace(self.tracks, state=state),
             lane_map=self.lane_map.mirror(),
         )
+
+
+def step_excess(path: Float[np.ndarray, "N 2"]) -> Float[np.ndarray, "N1 2"]:
+    """Returns by how much each displacement of a path differs from the median of those around it [m].
+
+    It is near zero for anything that drives, and the error itself where the recording jumps.
+    """
+    chords = np.diff(path, axis=0)
+    if len(chords) < 3:
+        return np.zeros_like(chords)
+    return np.asarray(chords - median_filter(chords, size=(MEDIAN_WINDOW, 1), mode="nearest"))
