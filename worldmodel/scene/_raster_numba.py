@@ -3,7 +3,7 @@
 `no_type_check` keeps jaxtyping's import hook from wrapping what numba is to compile.
 """
 
-from math import ceil, cos, floor, hypot, sin
+from math import ceil, cos, floor, hypot, pi, sin
 from typing import no_type_check
 
 import numpy as np
@@ -215,3 +215,48 @@ def fill_rings(segments, shape, texel):
             parity ^= crossed[i, j] == 1
             inside[i, j] = parity
     return inside
+
+
+@njit(cache=True, nogil=True)
+@no_type_check
+def crop_fields(views, fields, frame, ahead, aside, out):
+    """Cuts patches out of the gridded road fields; beyond the grid its border is repeated.
+
+    Args:
+        views: `(N, 3)`, world pose of the patch's origin [m, m, rad].
+        fields: `(NX, NY, 3)`: two fields to interpolate, and a direction [rad], of which the nearest is taken.
+        frame: x and y of the first grid point and the spacing [m].
+        ahead: `(HR,)`, of the patch's rows [m].
+        aside: `(WR,)`, of its columns [m].
+        out: `(N, 3, HR, WR)`; the direction becomes relative to the view's.
+    """
+    num_x, num_y = fields.shape[0], fields.shape[1]
+    flat = fields.reshape(fields.size)
+    next_x, next_y = np.uint64(3 * num_y), np.uint64(3)
+    half_turn, whole_turn = np.float32(pi), np.float32(2 * pi)
+    for n in range(views.shape[0]):
+        cos_view, sin_view = cos(views[n, 2]) / frame[2], sin(views[n, 2]) / frame[2]
+        origin_x, origin_y = (views[n, 0] - frame[0]) / frame[2], (views[n, 1] - frame[1]) / frame[2]
+        heading = np.float32(views[n, 2] - 2 * pi * floor((views[n, 2] + pi) / (2 * pi)))
+        for r in range(ahead.shape[0]):
+            row_x, row_y = origin_x + cos_view * ahead[r], origin_y + sin_view * ahead[r]
+            for c in range(aside.shape[0]):
+                x = min(max(row_x - sin_view * aside[c], 0.0), num_x - 1.0)
+                y = min(max(row_y + cos_view * aside[c], 0.0), num_y - 1.0)
+                i, j = min(int(x), num_x - 2), min(int(y), num_y - 2)
+                x, y = np.float32(x - i), np.float32(y - j)
+                corner = np.uint64(3 * (i * num_y + j))  # unsigned: no check for a negative index
+                for k in range(2):
+                    near = flat[corner] + (flat[corner + next_y] - flat[corner]) * y
+                    beyond = corner + next_x
+                    far = flat[beyond] + (flat[beyond + next_y] - flat[beyond]) * y
+                    out[n, k, r, c] = near + (far - near) * x
+                    corner += np.uint64(1)
+                corner += next_x if x >= 0.5 else np.uint64(0)
+                corner += next_y if y >= 0.5 else np.uint64(0)
+                turn = flat[corner] - heading
+                if turn >= half_turn:
+                    turn -= whole_turn
+                elif turn < -half_turn:
+                    turn += whole_turn
+                out[n, 2, r, c] = turn

@@ -153,7 +153,7 @@ def pixel_points(spec: RasterSpec, device: torch.device | str = "cpu") -> Float[
     """Returns `x` ahead and `y` left of the viewer of every pixel centre [m]."""
     x = torch.from_numpy(spec.row_positions()).float()
     y = torch.from_numpy(spec.column_positions()).float()
-    grid: Tensor = torch.stack(torch.meshgrid(x, y, indexing="ij"), dim=-1)
+    grid = torch.stack(torch.meshgrid(x, y, indexing="ij"), dim=-1)
     return grid.to(device)
 
 

@@ -1,0 +1,159 @@
+"""The road as smooth fields: what costs and models read of the map, sampled on a grid around the ego.
+
+`RoadField` asks the map once, on a grid over its whole area, and cuts patches from it in any planning frame.
+The torch functions then read a patch at metric points, or draw it into a raster. Knows no vehicles.
+"""
+
+from dataclasses import dataclass
+from enum import IntEnum
+from functools import cached_property
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from worldmodel.scene._raster_numba import crop_fields
+from worldmodel.scene.lane import LaneMap
+from worldmodel.scene.raster import DEFAULT_SPEC, RasterSpec
+from worldmodel.scene.raster_torch import overlap, pixel_points
+from worldmodel.scene.texture import MARKING_WIDTH
+
+MAX_LANE = 4.0
+"""LANE is clipped here: two half widths from the centre."""
+MAX_EDGE = 8.0
+"""EDGE is clipped to plus and minus this [m]."""
+GRID_SPACING = 0.5
+"""Of the field [m]."""
+NARROWEST_HALF_WIDTH = 0.5
+"""What narrows to a point at a merge is taken to be this wide [m]."""
+TYPICAL_HALF_WIDTH = 1.85
+"""Of a lane, where only LANE is known and a marking is to be drawn [m]."""
+
+
+class RoadChannel(IntEnum):
+    """What a road patch holds.
+
+    LANE: `(offset / half width)^2` from the nearest lane centre: 0 on the centre, 1 on the marking, at most 4.
+    EDGE: distance to the edge of the road, positive on it, clipped to 8 [m]. The ends of the map are edges.
+    HEADING: direction of the nearest lane relative to the planning frame [rad].
+    """
+
+    LANE = 0
+    EDGE = 1
+    HEADING = 2
+
+
+@dataclass(frozen=True)
+class RoadSpec:
+    """Extent and spacing of a road patch around the planning frame's origin [m].
+
+    Row 0 is farthest ahead, column 0 farthest left; rows and columns are points, the first and last on the border.
+    """
+
+    ahead: float = 100.0
+    behind: float = 24.0
+    aside: float = 12.0
+    along: float = 2.0
+    across: float = 0.5
+
+    @property
+    def height(self) -> int:
+        """Number of rows."""
+        return round((self.ahead + self.behind) / self.along) + 1
+
+    @property
+    def width(self) -> int:
+        """Number of columns."""
+        return round(2 * self.aside / self.across) + 1
+
+    def row_positions(self) -> Float[np.ndarray, " HR"]:
+        """Returns how far ahead each row is [m]."""
+        return self.ahead - self.along * np.arange(self.height)
+
+    def column_positions(self) -> Float[np.ndarray, " WR"]:
+        """Returns how far to the left each column is [m]."""
+        return self.aside - self.across * np.arange(self.width)
+
+
+DEFAULT_ROAD = RoadSpec()
+
+
+class RoadField:
+    """The fields of a whole map.
+
+    Example:
+        >>> field = RoadField(LaneMap.straight(length=200.0, num_lanes=2, lane_width=4.0))
+        >>> patch = field.crop(np.array([[100.0, 2.0, 0.0]]))  # on the centre of the right lane
+        >>> patch.shape
+        (1, 3, 63, 49)
+        >>> patch[0, RoadChannel.EDGE, 50, 24].item()
+        2.0
+    """
+
+    def __init__(self, lane_map: LaneMap) -> None:
+        self._lane_map = lane_map
+
+    @cached_property
+    def _grid(self) -> tuple[Float[np.ndarray, "NX NY 3"], tuple[float, float, float]]:
+        """The fields (heading in the world frame), and the first point and spacing of the grid."""
+        left, bottom, right, top = self._lane_map.bounds
+        # Beyond this margin every field is constant but for its direction.
+        margin = MAX_EDGE + GRID_SPACING
+        x = np.arange(left - margin, right + margin + GRID_SPACING, GRID_SPACING)
+        y = np.arange(bottom - margin, top + margin + GRID_SPACING, GRID_SPACING)
+        points = np.stack(np.meshgrid(x, y, indexing="ij"), axis=-1).reshape(-1, 2)
+        answer = self._lane_map.query(points)
+        lane = (answer.offset / np.maximum(answer.half_width, NARROWEST_HALF_WIDTH)) ** 2
+        edge = self._lane_map.edge_distance(points).clip(-MAX_EDGE, MAX_EDGE)
+        fields = np.stack([lane.clip(max=MAX_LANE), edge, answer.heading], axis=-1)
+        return fields.reshape(len(x), len(y), 3).astype(np.float32), (float(x[0]), float(y[0]), GRID_SPACING)
+
+    def crop(
+        self, views: Float[np.ndarray, "N 3"], spec: RoadSpec = DEFAULT_ROAD
+    ) -> Float[np.ndarray, "N R HR WR"]:
+        """Returns the patch around each view (world pose `x, y, heading`), in its frame, as float32."""
+        fields, frame = self._grid
+        out = np.empty((len(views), len(RoadChannel), spec.height, spec.width), dtype=np.float32)
+        views = np.ascontiguousarray(views, dtype=np.float64)
+        crop_fields(views, fields, frame, spec.row_positions(), spec.column_positions(), out)
+        return out
+
+
+def sample_road(
+    road: Float[Tensor, "B R HR WR"], points: Float[Tensor, "B *P 2"], spec: RoadSpec = DEFAULT_ROAD
+) -> Float[Tensor, "B *P R"]:
+    """Returns the fields at `points` of the planning frame: bilinear, the border repeated; differentiable."""
+    height, width = road.shape[-2:]
+    row = (spec.ahead - points[..., 0]) / (spec.along * (height - 1) / 2) - 1.0
+    col = (spec.aside - points[..., 1]) / (spec.across * (width - 1) / 2) - 1.0
+    grid = torch.stack([col, row], dim=-1).flatten(1, -2).unsqueeze(1)  # (B, 1, P, 2)
+    values = F.grid_sample(road, grid, mode="bilinear", padding_mode="border", align_corners=True)
+    return values[:, :, 0].transpose(1, 2).reshape(*points.shape[:-1], road.shape[1])
+
+
+def draw_road(
+    road: Float[Tensor, "B R HR WR"],
+    views: Float[Tensor, "B T 3"],
+    spec: RasterSpec = DEFAULT_SPEC,
+    *,
+    road_spec: RoadSpec = DEFAULT_ROAD,
+) -> Float[Tensor, "B T 2 H W"]:
+    """Returns LANE and OFF_ROAD of a raster in [0, 1] as seen from `views` in the planning frame; differentiable.
+
+    The markings are where the LANE field is 1, every lane taken to be `2 TYPICAL_HALF_WIDTH` wide; so they are a
+    little softer than `Renderer`'s, which knows the lines themselves.
+    """
+    points = pixel_points(spec, views.device).to(views)
+    cos, sin = views[..., 2].cos()[..., None, None], views[..., 2].sin()[..., None, None]  # (B, T, 1, 1)
+    x = views[..., 0, None, None] + cos * points[..., 0] - sin * points[..., 1]
+    y = views[..., 1, None, None] + sin * points[..., 0] + cos * points[..., 1]
+    fields = sample_road(road[:, : RoadChannel.HEADING], torch.stack([x, y], dim=-1), road_spec)
+    offset = (
+        fields[..., RoadChannel.LANE].clamp(min=1e-6).sqrt()
+    )  # in half widths; its slope at 0 is infinite
+    distance = (offset - 1.0) * TYPICAL_HALF_WIDTH / spec.resolution
+    lane = overlap(distance, distance.new_tensor(MARKING_WIDTH / 2 / spec.resolution))
+    off_road = (0.5 - fields[..., RoadChannel.EDGE] / spec.resolution).clamp(0.0, 1.0)
+    return torch.stack([lane, off_road], dim=2)
