@@ -40,7 +40,7 @@ class Span:
     def __post_init__(self) -> None:
         if not 0 <= self.first < self.last:
             raise ValueError(
-                f"span of {self.recording!r} from frame {self.first} to {self.last}, expected 0 <= first < last"
+                f"span of {self.recording!r}, frames {self.first} to {self.last}: expected 0 <= first < last"
             )
 
 
@@ -67,8 +67,8 @@ class Split:
             for (one, part), (two, other) in pairwise(group):
                 if two.first < one.last:
                     raise ValueError(
-                        f"frames {two.first} to {min(one.last, two.last)} of {one.recording!r} are in {part} and in"
-                        f" {other}, expected each frame once; move the cut"
+                        f"frames {two.first} to {min(one.last, two.last)} of {one.recording!r} are in {part}"
+                        f" and in {other}, expected each frame once; move the cut"
                     )
 
     @property
@@ -88,7 +88,7 @@ class Split:
             for span in getattr(self, part):
                 if span.recording not in known:
                     raise ValueError(
-                        f"the split names the recording {span.recording!r}, found {sorted(known)}; add it or split anew"
+                        f"the split names {span.recording!r}, found {sorted(known)}; add it or split anew"
                     )
                 if span.last > known[span.recording].num_frames:
                     raise ValueError(

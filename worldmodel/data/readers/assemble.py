@@ -62,7 +62,7 @@ def check_plausible(rows: Rows, *, units: str) -> None:
         raise RecordingError(
             rows.path,
             None,
-            f"the median vehicle is {length:.2f} m long, expected 2.5 to 9 m; the source should be in {units}",
+            f"the median length is {length:.2f} m, expected 2.5 to 9 m; the source should be in {units}",
         )
 
 

@@ -61,7 +61,7 @@ def read_csv(
     """Yields the line number of a chunk's first row, and its columns: float64 for `numbers`, objects for
     `texts`.
 
-    Names are those of the header, which may list further columns. Thousands separators ("1,156") are understood.
+    Names are those of the header, which may list further columns. Thousands separators ("1,156") are read.
 
     Raises:
         RecordingError: for a missing column, a wrong number of fields, a number that is none or not finite, a
@@ -183,7 +183,7 @@ def _diagnose_csv(path: Path, header: list[str], numbers: Sequence[str], error: 
                     raise RecordingError(
                         path,
                         row,
-                        f"{len(fields)} fields, expected the {len(header)} of the header; is the file cut short?",
+                        f"{len(fields)} fields, expected {len(header)} as in the header; was it cut short?",
                     )
                 for name, place in index.items():
                     _check_number(path, row, name, fields[place].replace(",", ""))

@@ -1,14 +1,13 @@
 """Blocks of US-101: CommonRoad scenes of NGSIM's US-101, put into one frame and stitched.
 
-Source: a CSV with `global_time_ms, vehicle_id, x, y, heading, v, length, width, scene` in m, rad, m/s, every
-    0.1 s,
-`+x` along the road; `(x, y)` is the middle of the front edge. Beside it the lanelets of every scene, as JSON.
+Source: a CSV with `global_time_ms, vehicle_id, x, y, heading, v, length, width, scene` in m, rad, m/s, every 0.1 s;
+`+x` is the driving direction, `(x, y)` the middle of the front edge. Beside it the lanelets of every scene as JSON.
 
-A scene shows the vehicles that were between two places when it began, until they pass the lower one: **nobody
-enters from behind**. So the covered stretch ends at a fixed `x` and begins where the last vehicle that was
-left out may be by
-now: it moves along with the traffic. Where scenes overlap, their stretches add up; where they do not touch,
-the vehicles go into several recordings, so that nothing within a recording's coverage is missing.
+A scene shows the vehicles that were between two places when it began, until they pass the second of them:
+**nobody enters from behind**. So the covered stretch ends at a fixed `x`, but begins where the first vehicle that
+was left out is by now: its beginning moves along with the traffic. Where scenes overlap, their stretches add up;
+where they do not touch, the vehicles go into several recordings, so that nobody is missing within a recording's
+coverage.
 """
 
 from dataclasses import dataclass
@@ -29,8 +28,8 @@ NUMBERS = ("global_time_ms", "vehicle_id", "x", "y", "heading", "v", "length", "
 STEP_MS = 100
 LANELETS = "us101_lanelets_common_frame.json.gz"
 SOURCE = (
-    "US-101, Los Angeles, 15 June 2005: NGSIM (FHWA, US Department of Transportation), CC BY-SA 3.0 / 4.0; scenes cut"
-    " by CommonRoad (TU Munich), BSD-3-Clause; lanes from OpenStreetMap, ODbL 1.0"
+    "US-101, Los Angeles, 15 June 2005: NGSIM (FHWA, US Department of Transportation), CC BY-SA 3.0 / 4.0;"
+    " scenes cut by CommonRoad (TU Munich), BSD-3-Clause; lanes from OpenStreetMap, ODbL 1.0"
 )
 NEAR = 50.0
 """The last vehicle that was left out drives like those within this distance ahead of it [m]."""
@@ -97,7 +96,7 @@ def _read_rows(path: Path) -> tuple[Rows, np.ndarray, float]:
     reason = "global_time_ms is {got}, expected not to run backwards; sort the rows by time"
     check(path, row, np.diff(time, prepend=time[0]) < 0, values=time, reason=reason)
     step, rest = np.divmod(time - time[0], STEP_MS)
-    reason = f"global_time_ms is {{got}}, expected a multiple of {STEP_MS} ms after the first; is it another source?"
+    reason = f"global_time_ms is {{got}}, expected multiples of {STEP_MS} ms after the first; another source?"
     check(path, row, rest != 0, values=time, reason=reason)
     state = np.stack([columns[key] for key in ("x", "y", "heading", "v")], axis=1)
     size = np.stack([columns["length"], columns["width"]], axis=1)

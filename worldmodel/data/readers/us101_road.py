@@ -46,7 +46,8 @@ def read_lanelets(path: Path) -> dict[str, list[Bounds]]:
         except (EOFError, OSError, gzip.BadGzipFile) as error:
             raise RecordingError(path, None, f"cannot be unpacked ({error}); download it again") from error
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            reason = f"not a lanelet file ({error!r}), expected JSON {{'scene_lanelets': {{scene: {{id: [left, right]}}}}}}"
+            layout = "{'scene_lanelets': {scene: {id: [left, right]}}}"
+            reason = f"not a lanelet file ({error!r}), expected JSON {layout}"
             raise RecordingError(path, None, reason) from error
 
 
