@@ -52,10 +52,15 @@ class Stats:
         """
         try:
             found: Mapping = json.loads(text)
-            lists = {key: tuple(map(float, found[key])) for key in cls.__dataclass_fields__ if key !=
-            "num_steps"} return cls(num_steps=int(found["num_steps"]), **lists)
+            names = [name for name in cls.__dataclass_fields__ if name != "num_steps"]
+            return cls(
+                num_steps=int(found["num_steps"]),
+                **{name: tuple(float(value) for value in found[name]) for name in names},
+            )
         except (KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"not statistics ({error!r}), expected the JSON that Stats.to_json writes") from error
+            raise ValueError(
+                f"not statistics ({error!r}), expected the JSON that Stats.to_json writes"
+            ) from error
 
 
 def compute_stats(recordings: Iterable[Recording], spans: Sequence[Span]) -> Stats:
@@ -83,8 +88,11 @@ def compute_stats(recordings: Iterable[Recording], spans: Sequence[Span]) -> Sta
         raise ValueError(f"{len(spans)} spans without a vehicle that is there for two frames; lengthen them")
     state, action = np.concatenate(states), np.concatenate(actions)
     return Stats(
-        *(_numbers(one) for one in (state.mean(axis=0), _spread(state), action.mean(axis=0),
-        _spread(action))), num_steps=len(action),
+        *(
+            _numbers(one)
+            for one in (state.mean(axis=0), _spread(state), action.mean(axis=0), _spread(action))
+        ),
+        num_steps=len(action),
     )
 
 

@@ -193,7 +193,7 @@ def _header(path: Path, metadata: dict[bytes, bytes]) -> dict:
         raise RecordingError(
             path,
             None,
-            f"version {header.get('version')}, this program reads {VERSION}; update it or prepare the recordings again",
+            f"version {header.get('version')}, expected {VERSION}; update the program or prepare again",
         )
     return header
 
