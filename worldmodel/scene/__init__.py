@@ -12,8 +12,14 @@ from worldmodel.scene.kinematics import (
     wrap_angle,
 )
 from worldmodel.scene.lane import Lanelet, LaneMap, LaneQuery, merge_lane_maps
-from worldmodel.scene.raster import Channel, RasterSpec, Renderer
-from worldmodel.scene.raster_torch import TorchRenderer, render_boxes, sample_image
+from worldmodel.scene.raster import (
+    Channel,
+    RasterSpec,
+    Renderer,
+    TorchRenderer,
+    render_boxes,
+    sample_image,
+)
 from worldmodel.scene.road import RoadChannel, RoadField, RoadSpec, draw_road, sample_road
 from worldmodel.scene.track import HEADING, LENGTH, SPEED, WIDTH, Recording, Tracks, X, Y, step_excess
 from worldmodel.scene.validate import Problem, Summary, summary, validate

@@ -224,7 +224,7 @@ def crop_fields(views, fields, frame, ahead, aside, out):
 
     Args:
         views: `(N, 3)`, world pose of the patch's origin [m, m, rad].
-        fields: `(NX, NY, 3)`: two fields to interpolate, and a direction [rad], of which the nearest is taken.
+        fields: `(NX, NY, 3)`: two fields to interpolate and a direction [rad], the nearest of which is taken.
         frame: x and y of the first grid point and the spacing [m].
         ahead: `(HR,)`, of the patch's rows [m].
         aside: `(WR,)`, of its columns [m].

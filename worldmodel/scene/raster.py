@@ -8,7 +8,8 @@ covers, taken as the product of two 1-D overlaps in the box's own frame (pixel u
 exact for boxes aligned with the pixels, anti-aliased, without dilation, differentiable. Row 0 is farthest
 ahead, column 0 farthest left, the viewer sits at the centre.
 
-`Renderer` draws recordings on the CPU with numba; `worldmodel.scene.raster_torch` is the other backend.
+`Renderer` draws recordings on the CPU with numba. `TorchRenderer` and `render_boxes` do it batched on any device,
+differentiably; tests hold the backends together.
 """
 
 from dataclasses import dataclass
@@ -16,9 +17,13 @@ from enum import IntEnum
 from functools import cached_property
 
 import numpy as np
+import torch
+import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int, UInt8
+from torch import Tensor
 
 from worldmodel.scene._raster_numba import draw_texture, draw_vehicles
+from worldmodel.scene.kinematics import relative_pose
 from worldmodel.scene.texture import RoadTexture
 from worldmodel.scene.track import HEADING, Recording, X, Y
 from worldmodel.scene.units import PPUU_METRES_PER_PIXEL
@@ -93,7 +98,7 @@ class Renderer:
         self.num_frames = recording.num_frames
         self.coverage = recording.coverage
         self._lane_map = recording.lane_map
-        self._index = index_frames(recording)
+        self._index = _index_frames(recording)
         self._reach = float(np.hypot(*recording.tracks.size.T).max(initial=0.0) / 2)
 
     @cached_property
@@ -157,7 +162,161 @@ class Renderer:
         return frames
 
 
-def index_frames(recording: Recording) -> FrameIndex:
+class TorchRenderer:
+    """Draws views of one recording on `device`; as `Renderer`, but tensors in [0, 1].
+
+    The vehicles are differentiable in the view. The road is looked up texel by texel and is not: `draw_road`
+    (`worldmodel.scene.road`) draws it from a smooth field.
+    """
+
+    def __init__(
+        self, recording: Recording, spec: RasterSpec = DEFAULT_SPEC, *, device: torch.device | str = "cpu"
+    ) -> None:
+        self.spec = spec
+        self._rows, self._boxes = _frame_table(recording, device)
+        self._road = RoadTexture.draw(
+            recording.lane_map, resolution=spec.resolution, margin=spec.length_aside
+        )
+        values = torch.from_numpy(self._road.values.astype("int32"))
+        self._texels = torch.stack([values & 255, values >> 8]).to(torch.uint8).to(device)  # (2, NX, NY)
+
+    def render(
+        self, views: Float[Tensor, "N 3"], frames: Int[Tensor, " N"], exclude: Int[Tensor, " N"]
+    ) -> Float[Tensor, "N C H W"]:
+        """Returns what each viewer sees; give the views in float64 where coordinates are large.
+
+        Args:
+            views: world pose `x, y, heading` of the viewer [m, m, rad].
+            frames: of the recording.
+            exclude: row of the vehicle that is not drawn (the ego), or -1.
+        """
+        drawn: dict[Channel, Tensor] = {}
+        if Channel.VEHICLES in self.spec.channels:
+            drawn[Channel.VEHICLES] = self._vehicles(views, frames, exclude)
+        if not {Channel.LANE, Channel.OFF_ROAD}.isdisjoint(self.spec.channels):
+            drawn[Channel.LANE], drawn[Channel.OFF_ROAD] = self._ground(views)
+        return torch.stack([drawn[channel] for channel in self.spec.channels], dim=1)
+
+    def _vehicles(self, views: Tensor, frames: Tensor, exclude: Tensor) -> Tensor:
+        rows = self._rows[frames]  # (N, M)
+        boxes = relative_pose(self._boxes[frames], views.double().unsqueeze(1)).float()
+        return render_boxes(boxes, (rows >= 0) & (rows != exclude.unsqueeze(1)), self.spec)
+
+    def _ground(self, views: Tensor) -> tuple[Tensor, Tensor]:
+        points = pixel_points(self.spec, views.device).double()  # (H, W, 2)
+        x, y, heading = views.detach().double()[:, :, None, None].unbind(1)  # (N, 1, 1)
+        x = x + heading.cos() * points[..., 0] - heading.sin() * points[..., 1]
+        y = y + heading.sin() * points[..., 0] + heading.cos() * points[..., 1]
+        left, bottom, texel = *self._road.corner, self._road.texel
+        i, j = ((x - left) / texel).floor().long(), ((y - bottom) / texel).floor().long()
+        _, num_x, num_y = self._texels.shape
+        inside = (i >= 0) & (i < num_x) & (j >= 0) & (j < num_y)
+        grey = self._texels[:, i.clamp(0, num_x - 1), j.clamp(0, num_y - 1)].float() / 255
+        return torch.where(inside, grey[0], 0.0), torch.where(inside, grey[1], 1.0)
+
+
+def render_boxes(
+    boxes: Float[Tensor, "*B M 5"], valid: Bool[Tensor, "*B M"], spec: RasterSpec = DEFAULT_SPEC
+) -> Float[Tensor, "*B H W"]:
+    """Returns the vehicle channel in [0, 1]; differentiable in the boxes, and so in the view.
+
+    Each box is drawn into a window just large enough for the largest, which is then added to its image.
+
+    Args:
+        boxes: `x, y, heading, length, width` in the view's frame [m, rad].
+        valid: whether the box is there.
+        spec: height, width and resolution are used.
+    """
+    batch = boxes.shape[:-2]
+    number = torch.arange(batch.numel(), device=boxes.device).repeat_interleave(boxes.shape[-2])  # (B M)
+    x, y, heading, length, width = boxes.flatten(0, -2).unbind(-1)  # (B M)
+    cos, sin = heading.cos(), heading.sin()
+    row = (spec.height - 1) / 2 - x / spec.resolution
+    col = (spec.width - 1) / 2 - y / spec.resolution
+    half_length, half_width = length / 2 / spec.resolution, width / 2 / spec.resolution
+    with torch.no_grad():
+        tall = cos.abs() * (half_length + 0.5) + sin.abs() * (half_width + 0.5)
+        wide = sin.abs() * (half_length + 0.5) + cos.abs() * (half_width + 0.5)
+        seen = (
+            (row + tall > 0)
+            & (row - tall < spec.height - 1)
+            & (col + wide > 0)
+            & (col - wide < spec.width - 1)
+        )
+        keep = (seen & valid.flatten()).nonzero().squeeze(1)
+    image = boxes.new_zeros(batch.numel() * spec.height * spec.width)
+    if len(keep):
+        index, cover = _windows(
+            torch.stack([row, col, cos, sin, half_length, half_width], -1)[keep], tall[keep], wide[keep], spec
+        )
+        start = number[keep, None, None] * (spec.height * spec.width)
+        image = image.index_add(0, (start + index).flatten(), cover.flatten())
+    return image.clamp(max=1.0).reshape(*batch, spec.height, spec.width)
+
+
+def _windows(boxes: Tensor, tall: Tensor, wide: Tensor, spec: RasterSpec) -> tuple[Tensor, Tensor]:
+    """Returns pixel index within an image and coverage, both (K, rows, columns), of K boxes' windows."""
+    row, col, cos, sin, half_length, half_width = boxes[:, :, None, None].unbind(1)  # (K, 1, 1)
+    rows = (row.squeeze(2).detach() - tall[:, None]).ceil() + _range(tall)  # (K, R)
+    cols = (col.squeeze(2).detach() - wide[:, None]).ceil() + _range(wide)  # (K, C)
+    ahead, left = row - rows.unsqueeze(2), col - cols.unsqueeze(1)
+    cover = overlap(cos * ahead + sin * left, half_length) * overlap(cos * left - sin * ahead, half_width)
+    in_image = ((rows >= 0) & (rows < spec.height)).unsqueeze(2) & (
+        (cols >= 0) & (cols < spec.width)
+    ).unsqueeze(1)
+    rows, cols = rows.clamp(0, spec.height - 1).long(), cols.clamp(0, spec.width - 1).long()
+    return rows.unsqueeze(2) * spec.width + cols.unsqueeze(1), cover * in_image
+
+
+def _range(extent: Tensor) -> Tensor:
+    return torch.arange(int(2 * extent.max()) + 1, device=extent.device, dtype=extent.dtype)
+
+
+def overlap(t: Float[Tensor, "*#B"], h: Float[Tensor, "*#B"]) -> Float[Tensor, "*B"]:
+    """Returns the overlap of the unit interval around `t` with `[-h, h]`."""
+    return (torch.minimum(t + 0.5, h) - torch.maximum(t - 0.5, -h)).clamp(0.0, 1.0)
+
+
+def sample_image(
+    image: Float[Tensor, "B T H W"], points: Float[Tensor, "B T P 2"], spec: RasterSpec = DEFAULT_SPEC
+) -> Float[Tensor, "B T P"]:
+    """Returns the image between its pixels (bilinear) at `points`, zero outside; differentiable in both.
+
+    Args:
+        image: one channel of a raster.
+        points: `x` ahead and `y` left of the image's viewer [m].
+        spec: of the raster; only its extent is used.
+    """
+    # From the centre to the outer edge of the image is 1 for grid_sample; its axes are (column, row).
+    extent = points.new_tensor([-spec.length_ahead, -spec.length_aside])
+    grid = (points / extent).flip(-1).flatten(0, 1).unsqueeze(1)  # (B T, 1, P, 2)
+    values = F.grid_sample(
+        image.flatten(0, 1).unsqueeze(1), grid, mode="bilinear", padding_mode="zeros", align_corners=False
+    )
+    return values[:, 0, 0].unflatten(0, image.shape[:2])
+
+
+def pixel_points(spec: RasterSpec, device: torch.device | str = "cpu") -> Float[Tensor, "H W 2"]:
+    """Returns `x` ahead and `y` left of the viewer of every pixel centre [m]."""
+    x = torch.from_numpy(spec.row_positions()).float()
+    y = torch.from_numpy(spec.column_positions()).float()
+    return torch.stack(torch.meshgrid(x, y, indexing="ij"), dim=-1).to(device)
+
+
+def _frame_table(recording: Recording, device: torch.device | str) -> tuple[Tensor, Tensor]:
+    """Returns the vehicle rows (T, M), -1 where there is none, and their boxes (T, M, 5) of every frame."""
+    tracks = recording.tracks
+    valid = torch.from_numpy(tracks.valid.T.copy())
+    width = max(1, int(valid.sum(1).max()))
+    order = torch.argsort(~valid, dim=1, stable=True)[:, :width]  # the valid first
+    state, size = torch.from_numpy(tracks.state).double(), torch.from_numpy(tracks.size).double()
+    frames = torch.arange(tracks.num_frames).unsqueeze(1)
+    boxes = torch.cat([state[order, frames, :3], size[order]], dim=-1)
+    rows = torch.where(valid.gather(1, order), order, -1)
+    return rows.to(device), torch.where(rows.unsqueeze(-1) >= 0, boxes, 0.0).to(device)
+
+
+def _index_frames(recording: Recording) -> FrameIndex:
     """Returns the vehicles of every frame, adjacent and ordered by `x`."""
     tracks = recording.tracks
     frames, rows = np.nonzero(tracks.valid.T)

@@ -16,8 +16,7 @@ from torch import Tensor
 
 from worldmodel.scene._raster_numba import crop_fields
 from worldmodel.scene.lane import LaneMap
-from worldmodel.scene.raster import DEFAULT_SPEC, RasterSpec
-from worldmodel.scene.raster_torch import overlap, pixel_points
+from worldmodel.scene.raster import DEFAULT_SPEC, RasterSpec, overlap, pixel_points
 from worldmodel.scene.texture import MARKING_WIDTH
 
 MAX_LANE = 4.0
@@ -35,7 +34,7 @@ TYPICAL_HALF_WIDTH = 1.85
 class RoadChannel(IntEnum):
     """What a road patch holds.
 
-    LANE: `(offset / half width)^2` from the nearest lane centre: 0 on the centre, 1 on the marking, at most 4.
+    LANE: `(offset / half width)^2` from the nearest lane centre: 0 there, 1 on the marking, at most 4.
     EDGE: distance to the edge of the road, positive on it, clipped to 8 [m]. The ends of the map are edges.
     HEADING: direction of the nearest lane relative to the planning frame [rad].
     """
@@ -49,7 +48,7 @@ class RoadChannel(IntEnum):
 class RoadSpec:
     """Extent and spacing of a road patch around the planning frame's origin [m].
 
-    Row 0 is farthest ahead, column 0 farthest left; rows and columns are points, the first and last on the border.
+    Row 0 is farthest ahead, column 0 farthest left; rows and columns are points, the outer ones on the border.
     """
 
     ahead: float = 100.0
@@ -136,16 +135,15 @@ def sample_road(
 def draw_road(
     road: Float[Tensor, "B R HR WR"],
     views: Float[Tensor, "B T 3"],
-    spec: RasterSpec = DEFAULT_SPEC,
-    *,
+    raster_spec: RasterSpec = DEFAULT_SPEC,
     road_spec: RoadSpec = DEFAULT_ROAD,
 ) -> Float[Tensor, "B T 2 H W"]:
-    """Returns LANE and OFF_ROAD of a raster in [0, 1] as seen from `views` in the planning frame; differentiable.
+    """Returns LANE and OFF_ROAD of a raster in [0, 1], seen from `views` in the planning frame; differentiable.
 
-    The markings are where the LANE field is 1, every lane taken to be `2 TYPICAL_HALF_WIDTH` wide; so they are a
-    little softer than `Renderer`'s, which knows the lines themselves.
+    The markings are where the LANE field is 1, every lane taken to be `2 TYPICAL_HALF_WIDTH` wide; so they
+    are a little softer than `Renderer`'s, which knows the lines themselves.
     """
-    points = pixel_points(spec, views.device).to(views)
+    points = pixel_points(raster_spec, views.device).to(views)
     cos, sin = views[..., 2].cos()[..., None, None], views[..., 2].sin()[..., None, None]  # (B, T, 1, 1)
     x = views[..., 0, None, None] + cos * points[..., 0] - sin * points[..., 1]
     y = views[..., 1, None, None] + sin * points[..., 0] + cos * points[..., 1]
@@ -153,7 +151,7 @@ def draw_road(
     offset = (
         fields[..., RoadChannel.LANE].clamp(min=1e-6).sqrt()
     )  # in half widths; its slope at 0 is infinite
-    distance = (offset - 1.0) * TYPICAL_HALF_WIDTH / spec.resolution
-    lane = overlap(distance, distance.new_tensor(MARKING_WIDTH / 2 / spec.resolution))
-    off_road = (0.5 - fields[..., RoadChannel.EDGE] / spec.resolution).clamp(0.0, 1.0)
+    distance = (offset - 1.0) * TYPICAL_HALF_WIDTH / raster_spec.resolution
+    lane = overlap(distance, distance.new_tensor(MARKING_WIDTH / 2 / raster_spec.resolution))
+    off_road = (0.5 - fields[..., RoadChannel.EDGE] / raster_spec.resolution).clamp(0.0, 1.0)
     return torch.stack([lane, off_road], dim=2)
