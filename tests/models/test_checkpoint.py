@@ -1,0 +1,81 @@
+"""Checkpoints: self-contained, atomic, refused with a reason."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+import worldmodel
+from tests.models.factories import HISTORY, SPEC, make_clip
+from worldmodel.models import (
+    CheckpointError,
+    ForwardModel,
+    GaussianLatent,
+    load_forward_model,
+    save_forward_model,
+)
+from worldmodel.scene import RasterSpec
+
+
+def saved(tmp_path: Path) -> tuple[ForwardModel, Path]:
+    model = ForwardModel(spec=SPEC, history=HISTORY, channels=16, latent=GaussianLatent(16, 16, dim=4)).eval()
+    model.speed_mean.fill_(7.5)
+    path = tmp_path / "model.ckpt"
+    save_forward_model(model, path, extra={"seed": 3})
+    return model, path
+
+
+def test_loads_without_any_other_file(tmp_path: Path) -> None:
+    model, path = saved(tmp_path)
+    loaded = worldmodel.load(path)
+    generators = [torch.Generator().manual_seed(0) for _ in range(2)]
+    frames = [
+        one.unroll_clip(make_clip(), use_prior=True, generator=generator).logits
+        for one, generator in zip((model, loaded), generators, strict=True)
+    ]
+    torch.testing.assert_close(*frames)
+    assert float(loaded.speed_mean) == 7.5
+    assert loaded.spec == SPEC
+    assert [one.name for one in tmp_path.iterdir()] == ["model.ckpt"]  # no temporary left
+
+
+def test_refuses_another_raster(tmp_path: Path) -> None:
+    _, path = saved(tmp_path)
+    with pytest.raises(CheckpointError, match="was trained on rasters"):
+        load_forward_model(path, spec=RasterSpec())
+
+
+def test_refuses_missing_truncated_and_foreign_files(tmp_path: Path) -> None:
+    _, path = saved(tmp_path)
+    with pytest.raises(CheckpointError, match="no such file"):
+        load_forward_model(tmp_path / "other.ckpt")
+    (tmp_path / "cut.ckpt").write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(CheckpointError, match="cut short"):
+        load_forward_model(tmp_path / "cut.ckpt")
+    torch.save({"weights": torch.zeros(2)}, tmp_path / "foreign.ckpt")
+    with pytest.raises(CheckpointError, match="not a forward model of ours"):
+        load_forward_model(tmp_path / "foreign.ckpt")
+
+
+def test_refuses_to_build_anything_but_modules(tmp_path: Path) -> None:
+    _, path = saved(tmp_path)
+    content = torch.load(path, weights_only=True)
+    content["config"]["encoder"] = {"_target_": "os.getcwd"}
+    torch.save(content, path)
+    with pytest.raises(CheckpointError, match="not a torch module"):
+        load_forward_model(path)
+
+
+def test_a_failed_write_leaves_the_old_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, path = saved(tmp_path)
+    before = path.read_bytes()
+
+    def full_disk(content: object, file: Path) -> None:
+        Path(file).write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(torch, "save", full_disk)
+    with pytest.raises(OSError, match="No space left"):
+        save_forward_model(model, path)
+    assert path.read_bytes() == before
+    assert [one.name for one in tmp_path.iterdir()] == ["model.ckpt"]

@@ -1,0 +1,140 @@
+"""The forward model: null output, determinism, information flow, what it can learn."""
+
+import pytest
+import torch
+
+from tests.models.factories import HISTORY, HORIZON, SPEC, make_clip, make_obs
+from worldmodel.models import ForwardModel, GaussianLatent, masked_mse
+from worldmodel.models.forward_model import _unshuffle
+from worldmodel.types import Clip
+
+
+def make_model(latent: GaussianLatent | None = None, **kwargs: float) -> ForwardModel:
+    torch.manual_seed(0)
+    return ForwardModel(spec=SPEC, history=HISTORY, channels=16, latent=latent, **kwargs)  # type: ignore[arg-type]
+
+
+def make_latent(**kwargs: float) -> GaussianLatent:
+    return GaussianLatent(16, 16, dim=4, **kwargs)  # type: ignore[arg-type]
+
+
+def vehicles(clip: Clip) -> torch.Tensor:
+    return clip.image[:, HISTORY:, 1:2].float() / 255
+
+
+def test_untrained_model_repeats_the_newest_raster() -> None:
+    clip = make_clip()
+    frames = make_model().eval().unroll_clip(clip).logits.sigmoid()
+    newest = (clip.image[:, HISTORY - 1, 1:2].float() / 255).clamp(0.01, 0.99)
+    torch.testing.assert_close(frames, newest.unsqueeze(1).expand_as(frames), atol=1e-5, rtol=0)
+
+
+def test_alignment_leaves_a_still_comoving_world_unchanged() -> None:
+    """A car that drives like the ego is at the same pixels in every aligned frame of the history."""
+    clip = make_clip()
+    image = clip.image[:, :HISTORY].float() / 255
+    aligned = make_model()._align(image, clip.state[:, :HISTORY])
+    torch.testing.assert_close(aligned, image, atol=1e-4, rtol=0)
+
+
+def test_alignment_undoes_the_egos_braking() -> None:
+    """The ego braked from 11 to 10 m/s; in the co-moving frame of 10 m/s an old frame was drawn farther back."""
+    clip = make_clip()
+    state = clip.state[:, :HISTORY].clone()
+    state[:, 0, 0] -= SPEC.resolution  # the oldest raster was drawn one pixel farther back
+    aligned = make_model()._align(clip.image[:, :HISTORY].float() / 255, state)
+    oldest = clip.image[:, 0].float() / 255
+    torch.testing.assert_close(aligned[:, 0, :, 1:], oldest[:, :, :-1], atol=1e-4, rtol=0)
+
+
+def test_pixels_of_a_cell_are_laid_out_row_by_row() -> None:
+    cells = torch.arange(8.0).reshape(1, 8, 1, 1).expand(1, 8, 2, 3)
+    image = _unshuffle(cells, (4, 2))
+    assert image.shape == (1, 1, 8, 6)
+    assert image[0, 0, :4, :2].tolist() == [[0, 1], [2, 3], [4, 5], [6, 7]]
+
+
+def test_same_latents_same_future_and_other_latents_another() -> None:
+    model = make_model(make_latent()).eval()
+    torch.nn.init.normal_(model.decoder.weight, std=0.1)
+    clip = make_clip()
+    futures = [
+        model.unroll_clip(clip, use_prior=True, generator=torch.Generator().manual_seed(seed)).logits
+        for seed in (0, 0, 1)
+    ]
+    torch.testing.assert_close(futures[0], futures[1])
+    assert (futures[0] - futures[2]).abs().max() > 1e-4
+
+
+def test_dropout_masks_are_locked_for_the_whole_trajectory() -> None:
+    model = make_model(dropout=0.5)
+    memory = model.encode(make_obs())
+    masks = model.sample_masks(memory.features, torch.Generator().manual_seed(0))
+    assert len(masks) == model.depth + 1
+    assert masks[0].unique().tolist() == [0.0, 2.0]
+    torch.nn.init.normal_(model.decoder.weight, std=0.1)
+    one = model.decode_steps([memory.features, memory.features], memory.newest, masks)
+    torch.testing.assert_close(one[:, : model.stride], one[:, model.stride :])  # no redraw between steps
+
+
+def test_future_frames_do_not_leak_through_the_prior() -> None:
+    model = make_model(make_latent()).eval()
+    torch.nn.init.normal_(model.decoder.weight, std=0.1)
+    clip, other = make_clip(), make_clip()
+    other.image[:, HISTORY:] = 0
+    predicted = [
+        model.unroll_clip(one, use_prior=True, generator=torch.Generator().manual_seed(0)).logits
+        for one in (clip, other)
+    ]
+    torch.testing.assert_close(*predicted)
+
+
+@pytest.mark.parametrize("latent", [None, make_latent(beta=1e-4)])
+def test_one_batch_can_be_overfitted(latent: GaussianLatent | None) -> None:
+    """A car pulling away at 6 m/s: copying is wrong by 6 m at the end, the model learns the motion."""
+    model = make_model(latent, dropout=0.0)
+    clip = make_clip(batch=2, relative_speed=6.0)
+    optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
+    errors = []
+    for _ in range(150):
+        unroll = model.unroll_clip(clip)
+        error = masked_mse(unroll.logits, vehicles(clip), clip.covered[:, HISTORY:])
+        optimizer.zero_grad()
+        (error + unroll.penalty.mean()).backward()
+        optimizer.step()
+        errors.append(error.item())
+    assert errors[-1] < 0.2 * errors[0]
+
+
+def test_gradient_reaches_every_parameter() -> None:
+    model = make_model(make_latent(z_dropout=0.0, beta=1.0))
+    torch.nn.init.normal_(model.decoder.weight, std=0.1)
+    for block in model.core:
+        torch.nn.init.normal_(block.second.weight, std=0.1)  # type: ignore[union-attr,arg-type]
+    clip = make_clip(relative_speed=2.0)
+    unroll = model.unroll_clip(clip)
+    (masked_mse(unroll.logits, vehicles(clip), clip.covered[:, HISTORY:]) + unroll.penalty.mean()).backward()
+    silent = [name for name, part in model.named_parameters() if part.grad is None or not part.grad.any()]
+    assert silent == []
+
+
+def test_other_rasters_are_refused() -> None:
+    obs = make_obs()
+    model = ForwardModel(spec=SPEC, history=HISTORY + 1)
+    with pytest.raises(ValueError, match=r"\(4, 3, 32, 16\), this model reads \(5, 3, 32, 16\)"):
+        model.encode(obs)
+
+
+def test_horizon_need_not_be_a_multiple_of_the_stride() -> None:
+    clip = make_clip()
+    short = Clip(
+        clip.image[:, :-3],
+        clip.state[:, :-3],
+        clip.action[:, :-3],
+        clip.view[:, :-3],
+        clip.covered[:, :-3],
+        clip.size,
+        clip.road,
+        clip.origin,
+    )
+    assert make_model().unroll_clip(short).logits.shape == (2, HORIZON - 3, 1, 32, 16)

@@ -1,0 +1,170 @@
+"""EgoSplit and FixedContext: one protocol, `step` equals `unroll`, gradients where they are promised."""
+
+import pytest
+import torch
+
+from tests.models.factories import HISTORY, SPEC, make_clip, make_obs
+from worldmodel.models import (
+    CopyContext,
+    EgoSplit,
+    FixedContext,
+    ForwardModel,
+    GaussianLatent,
+    LearntContext,
+    StaticContext,
+    TrueContext,
+)
+from worldmodel.protocols import WorldModel
+from worldmodel.types import Obs, Rollout
+
+
+def make_model(dim: int = 0) -> ForwardModel:
+    torch.manual_seed(1)
+    latent = GaussianLatent(16, 16, dim=dim) if dim else None
+    model = ForwardModel(spec=SPEC, history=HISTORY, channels=16, latent=latent)
+    for part in (model.decoder, *(block.second for block in model.core)):
+        torch.nn.init.normal_(part.weight, std=0.05)
+    return model.eval().requires_grad_(False)
+
+
+def stepwise(world: WorldModel, obs: Obs, action: torch.Tensor, latent: torch.Tensor) -> list:
+    hidden, predictions = world.init(obs), []
+    for t in range(action.shape[1]):
+        hidden, prediction = world.step(hidden, action[:, t], latent[:, t])
+        predictions.append(prediction)
+    return predictions
+
+
+WORLDS = {
+    "ego-split": lambda: EgoSplit(make_model(3)),
+    "learnt": lambda: FixedContext(LearntContext(make_model(3), num_latents=2, num_masks=3), horizon=12),
+    "copy": lambda: FixedContext(CopyContext(SPEC), horizon=12),
+    "static": lambda: FixedContext(StaticContext(SPEC), horizon=12),
+}
+
+
+@pytest.mark.parametrize("name", WORLDS)
+def test_unroll_equals_steps(name: str) -> None:
+    world = WORLDS[name]()
+    assert isinstance(world, WorldModel)
+    obs = make_obs()
+    action = torch.randn(2, 12, 2, generator=torch.Generator().manual_seed(0)) * torch.tensor([1.0, 0.01])
+    latent = world.sample_latent(world.init(obs), 12, torch.Generator().manual_seed(0))
+    rollout: Rollout = world.unroll(world.init(obs), action, latent)
+    for t, prediction in enumerate(stepwise(world, obs, action, latent)):
+        torch.testing.assert_close(prediction.image, rollout.image[:, t], atol=1e-4, rtol=0)
+        torch.testing.assert_close(prediction.ego, rollout.ego[:, t], atol=1e-4, rtol=0)
+        torch.testing.assert_close(prediction.view, rollout.view[:, t], atol=1e-4, rtol=0)
+
+
+def test_next_raster_depends_on_the_action() -> None:
+    """`d raster[1] / d action[0]` is not zero for either component: the view moves with the ego at once."""
+    world, obs = EgoSplit(make_model()), make_obs()
+    action = torch.zeros(2, 1, 2, requires_grad=True)
+    image = world.unroll(world.init(obs), action, torch.zeros(2, 1, 0)).image[:, 0]
+    weight = torch.linspace(0, 1, image.numel()).reshape(image.shape)
+    (gradient,) = torch.autograd.grad((image * weight).sum(), action)
+    assert (gradient.abs() > 1e-6).all()
+
+
+def test_later_rasters_depend_on_early_actions_through_the_network_too() -> None:
+    """With the view held still, what the others do still depends on the ego's motion."""
+    model = make_model()
+    memory = model.encode(make_obs())
+    deviation = torch.zeros(2, 4, requires_grad=True)
+    features = model.advance(memory.features, model.embed_motion(deviation, memory.speed), torch.zeros(2, 0))
+    (gradient,) = torch.autograd.grad(model.decode(features, memory.newest).sum(), deviation)
+    assert (gradient.abs() > 0).all()
+
+
+def test_braking_moves_the_world_ahead() -> None:
+    """Untrained (copying) others keep 10 m/s; the ego that brakes sees them move ahead by the distance it lost."""
+    model = ForwardModel(spec=SPEC, history=HISTORY, channels=16).eval()
+    world, obs = EgoSplit(model), make_obs()
+    action = torch.zeros(2, 10, 2)
+    action[..., 0] = -4.0
+    rollout = world.unroll(world.init(obs), action, torch.zeros(2, 10, 0))
+    rows = torch.arange(SPEC.height).float().reshape(1, -1, 1)
+
+    def mean_row(image: torch.Tensor) -> torch.Tensor:
+        occupied = (image[:, 0] - 0.02).clamp_min(0)
+        return (occupied * rows).sum((-2, -1)) / occupied.sum((-2, -1))
+
+    lost = 10.0 * 1.0 - rollout.ego[:, -1, 0]
+    moved = (mean_row(obs.image[:, -1, 1:2] / 255) - mean_row(rollout.image[:, -1])) * SPEC.resolution
+    torch.testing.assert_close(moved, lost, atol=0.25, rtol=0)
+
+
+def test_fixed_context_passes_gradient_through_the_pose_only() -> None:
+    world, obs = FixedContext(LearntContext(make_model()), horizon=5), make_obs()
+    action = torch.zeros(2, 5, 2, requires_grad=True)
+    rollout = world.unroll(world.init(obs), action, torch.zeros(2, 5, 0))
+    assert not rollout.image.requires_grad
+    (gradient,) = torch.autograd.grad(rollout.ego.sum(), action)
+    assert gradient.abs().sum() > 0
+
+
+def test_learnt_context_reports_disagreement_of_masks() -> None:
+    context = LearntContext(make_model(), num_masks=4)(make_obs(), 10)
+    assert context.variance is not None
+    assert float(context.variance.max()) > 0
+    assert LearntContext(make_model())(make_obs(), 10).variance is None
+
+
+def test_learnt_context_is_the_same_at_every_call_and_for_every_batch() -> None:
+    source = LearntContext(make_model(3), num_latents=1, num_masks=2)
+    obs = make_obs(2)
+    torch.testing.assert_close(source(obs, 10).image, source(obs, 10).image)
+
+
+def test_static_world_slides_back_by_the_egos_travel() -> None:
+    obs = make_obs(speed=SPEC.resolution * 10 * 2)  # two pixels a frame
+    context = StaticContext(SPEC)(obs, 3)
+    newest = obs.image[:, -1, 1:2].float() / 255
+    torch.testing.assert_close(context.image[:, 2, :, 6:], newest[:, :, :-6], atol=1e-4, rtol=0)
+
+
+def test_copy_and_static_agree_for_a_standing_ego() -> None:
+    obs = make_obs(speed=0.0)
+    torch.testing.assert_close(
+        CopyContext(SPEC)(obs, 4).image, StaticContext(SPEC)(obs, 4).image, atol=1e-5, rtol=0
+    )
+
+
+def test_too_long_a_rollout_is_refused() -> None:
+    world, obs = FixedContext(CopyContext(SPEC), horizon=3), make_obs()
+    with pytest.raises(ValueError, match="4 actions exceed the context's horizon of 3"):
+        world.unroll(world.init(obs), torch.zeros(2, 4, 2), torch.zeros(2, 4, 0))
+
+
+def test_true_context_draws_the_recorded_future() -> None:
+    """The recorded future equals the rasters of a clip drawn from the same window."""
+    from worldmodel.data.synthetic import make_recording
+    from worldmodel.scene.raster import Renderer
+
+    recording = make_recording(seed=0, num_vehicles=6, num_frames=60)
+    vehicle, frame = 2, 20
+    state = torch.from_numpy(recording.tracks.state[vehicle, frame - HISTORY + 1 : frame + 1])
+    obs = make_obs(1)
+    obs = Obs(
+        obs.image,
+        state.unsqueeze(0).float(),
+        obs.size,
+        obs.road,
+        torch.tensor([[0, vehicle, frame]]),
+        obs.scene,
+    )
+    context = TrueContext([recording], spec=SPEC)(obs, 5)
+    from worldmodel.scene import comoving_views
+
+    view = comoving_views(state[-1].float().double(), 5, 0.1).numpy()
+    expected = Renderer(recording, SPEC).render(
+        view, torch.arange(frame + 1, frame + 6).numpy(), torch.full((5,), vehicle).numpy()
+    )
+    assert (context.image[0, :, 0] * 255).round().to(torch.uint8).numpy().tolist() == expected[:, 1].tolist()
+    assert expected[:, 1].max() > 0
+
+
+def test_clip_gives_the_history_as_observation() -> None:
+    clip = make_clip()
+    assert clip.obs(HISTORY).image.shape[1] == HISTORY

@@ -1,0 +1,44 @@
+"""Forward models of traffic, their latents, and the world models planners see."""
+
+from worldmodel.models.checkpoint import (
+    CheckpointError,
+    load_forward_model,
+    read_checkpoint,
+    save_forward_model,
+)
+from worldmodel.models.context import (
+    Context,
+    ContextSource,
+    CopyContext,
+    FixedContext,
+    LearntContext,
+    StaticContext,
+    TrueContext,
+)
+from worldmodel.models.ego_split import EgoSplit
+from worldmodel.models.forward_model import ForwardModel, Memory
+from worldmodel.models.latent import GaussianLatent, LatentSample, NoLatent, gaussian_kl
+from worldmodel.models.loss import masked_bce, masked_mse
+
+__all__ = [
+    "CheckpointError",
+    "Context",
+    "ContextSource",
+    "CopyContext",
+    "EgoSplit",
+    "FixedContext",
+    "ForwardModel",
+    "GaussianLatent",
+    "LatentSample",
+    "LearntContext",
+    "Memory",
+    "NoLatent",
+    "StaticContext",
+    "TrueContext",
+    "gaussian_kl",
+    "load_forward_model",
+    "masked_bce",
+    "masked_mse",
+    "read_checkpoint",
+    "save_forward_model",
+]

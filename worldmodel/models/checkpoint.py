@@ -1,0 +1,128 @@
+"""One file holds a forward model: weights, config, normalisation (buffers), raster spec and cost statistics.
+
+Loading needs no other file, no Hydra and no unpickling (`weights_only=True`).
+"""
+
+import dataclasses
+import importlib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from worldmodel.models.forward_model import ForwardModel
+from worldmodel.scene import Channel, RasterSpec
+
+FORMAT = "highway-worldmodel/forward-model"
+VERSION = 1
+
+
+class CheckpointError(ValueError):
+    """A checkpoint cannot be used: the message names the file, what was found and what was expected."""
+
+    def __init__(self, path: Path | str, reason: str) -> None:
+        super().__init__(f"{path}: {reason}")
+
+
+def save_forward_model(
+    model: ForwardModel, path: str | Path, *, extra: Mapping[str, Any] | None = None
+) -> None:
+    """Writes `model` to `path`, atomically.
+
+    Args:
+        extra: plain numbers, strings, lists and dicts kept beside the weights (training run, statistics).
+    """
+    target = Path(path)
+    content = {
+        "format": FORMAT,
+        "version": VERSION,
+        "config": plain(model.config),
+        "state_dict": model.state_dict(),
+        "extra": dict(extra or {}),
+    }
+    partial = target.with_name(f".{target.name}.{os.getpid()}.part")
+    try:
+        torch.save(content, partial)
+        partial.replace(target)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def load_forward_model(
+    path: str | Path, *, device: str = "cpu", spec: RasterSpec | None = None
+) -> ForwardModel:
+    """Returns the model saved at `path`, in eval mode.
+
+    Args:
+        spec: rasters it is going to be fed; refused if they are not those it was trained on.
+
+    Raises:
+        CheckpointError: missing, truncated or foreign file, or another raster.
+    """
+    content = read_checkpoint(path, device=device)
+    try:
+        model = build(content["config"])
+        model.load_state_dict(content["state_dict"])
+    except (KeyError, TypeError, RuntimeError, AttributeError, ImportError) as error:
+        raise CheckpointError(
+            path, f"its config and weights do not fit this version of the code ({error})"
+        ) from error
+    assert isinstance(model, ForwardModel)
+    if spec is not None and spec != model.spec:
+        raise CheckpointError(
+            path, f"was trained on rasters {model.spec}, got {spec}; draw them with the checkpoint's own spec"
+        )
+    return model.to(device).eval()
+
+
+def read_checkpoint(path: str | Path, *, device: str = "cpu") -> dict[str, Any]:
+    """Returns the checked content of a checkpoint file.
+
+    Raises:
+        CheckpointError: missing, truncated or foreign file, or one of a newer version.
+    """
+    if not Path(path).is_file():
+        raise CheckpointError(path, "no such file; train a model with `worldmodel train` first")
+    try:
+        content = torch.load(path, map_location=device, weights_only=True)
+    except Exception as error:  # torch raises half a dozen types here, all meaning the same to the user
+        raise CheckpointError(
+            path, f"not a readable checkpoint, perhaps cut short ({type(error).__name__})"
+        ) from error
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise CheckpointError(path, f"not a forward model of ours (expected format {FORMAT!r})")
+    if content["version"] != VERSION:
+        raise CheckpointError(
+            path, f"has version {content['version']}, this code reads {VERSION}; update the code"
+        )
+    return content
+
+
+def plain(value: Any) -> Any:
+    """Returns a config as dicts, lists and numbers."""
+    if isinstance(value, RasterSpec):
+        fields = dataclasses.asdict(value)
+        fields["channels"] = [channel.name for channel in value.channels]
+        return {"_target_": "worldmodel.scene.RasterSpec", **fields}
+    if isinstance(value, Mapping):
+        return {key: plain(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(part) for part in value]
+    return value
+
+
+def build(config: Any) -> Any:
+    """Returns what a plain config describes. Only modules and raster specs are built: nothing else is ever called."""
+    if not isinstance(config, Mapping) or "_target_" not in config:
+        return config
+    module, _, name = config["_target_"].rpartition(".")
+    target = getattr(importlib.import_module(module), name)
+    kwargs = {key: build(part) for key, part in config.items() if key != "_target_"}
+    if target is RasterSpec:
+        kwargs["channels"] = tuple(Channel[name] for name in kwargs["channels"])
+    elif not (isinstance(target, type) and issubclass(target, nn.Module)):
+        raise TypeError(f"{config['_target_']} is not a torch module")
+    return target(**kwargs)

@@ -1,0 +1,230 @@
+"""Fixed context: the others are predicted once per decision, in the co-moving frame, and the ego moves through them.
+
+Ten times cheaper than `EgoSplit`: the planner's gradient runs through the ego's pose only, and nobody reacts to the ego. Where
+the prediction comes from is a part of its own: the learnt model, a copy of the newest raster, a world that stands still, or
+the recorded future (the upper bound: what a perfect model would give).
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Generator, Tensor
+
+from worldmodel.models.ego_split import starting_state
+from worldmodel.models.forward_model import ForwardModel, Memory
+from worldmodel.models.view import move_view
+from worldmodel.scene import Channel, RasterSpec, Recording, comoving_views, kinematics
+from worldmodel.scene.raster import Renderer
+from worldmodel.types import Indexed, Obs, Prediction, Rollout
+
+
+@dataclass(frozen=True)
+class Context(Indexed):
+    """Predicted vehicle rasters in the co-moving frame, with their epistemic variance where it is estimated."""
+
+    image: Float[Tensor, "B T 1 H W"]
+    variance: Float[Tensor, "B T 1 H W"] | None = None
+
+
+ContextSource = Callable[[Obs, int], Context]
+"""Observation, number of steps -> the others' future."""
+
+
+@dataclass(frozen=True)
+class FixedContextHidden(Indexed):
+    """The context, and the ego in it."""
+
+    context: Context
+    start: Float[Tensor, "B 4"]
+    ego: Float[Tensor, "B 4"]
+    size: Float[Tensor, "B 2"]
+    road: Float[Tensor, "B R HR WR"]
+    tick: int = 0
+
+    def __getitem__(self, index):
+        """Returns the rows `index`."""
+        return replace(super().__getitem__(index), context=self.context[index])
+
+
+class FixedContext:
+    """A `WorldModel` whose rasters do not depend on the actions.
+
+    Args:
+        source: predicts the others.
+        horizon: steps predicted per decision; no longer rollout is possible.
+        dt: [s]
+    """
+
+    def __init__(self, source: ContextSource, *, horizon: int = 30, dt: float = 0.1) -> None:
+        self.source, self.horizon, self.dt = source, horizon, dt
+
+    def init(self, obs: Obs) -> FixedContextHidden:
+        """Predicts the others over the whole horizon, once and without gradient."""
+        with torch.no_grad():
+            context = self.source(obs, self.horizon)
+        start = starting_state(obs, context.image)
+        return FixedContextHidden(context, start, start, obs.size.to(start), obs.road.to(start))
+
+    def sample_latent(
+        self, hidden: FixedContextHidden, num_steps: int, generator: Generator | None = None
+    ) -> Float[Tensor, "B T 0"]:
+        """The latents were spent on the context."""
+        return hidden.start.new_zeros(hidden.start.shape[0], num_steps, 0)
+
+    def step(
+        self, hidden: FixedContextHidden, action: Float[Tensor, "B 2"], latent: Float[Tensor, "B 0"]
+    ) -> tuple[FixedContextHidden, Prediction]:
+        """Moves the ego; the image is the context's."""
+        ego = kinematics.step(hidden.ego, action, self.dt)
+        variance = hidden.context.variance
+        prediction = Prediction(
+            image=hidden.context.image[:, hidden.tick],
+            ego=ego,
+            view=self._views(hidden.start, hidden.tick + 1)[:, -1],
+            variance=None if variance is None else variance[:, hidden.tick],
+        )
+        return replace(hidden, ego=ego, tick=hidden.tick + 1), prediction
+
+    def unroll(
+        self, hidden: FixedContextHidden, action: Float[Tensor, "B T 2"], latent: Float[Tensor, "B T 0"]
+    ) -> Rollout:
+        """Equals `step` repeated from a fresh `hidden`."""
+        steps = action.shape[1]
+        if steps > self.horizon:
+            raise ValueError(
+                f"{steps} actions exceed the context's horizon of {self.horizon}; raise `horizon`"
+            )
+        variance = hidden.context.variance
+        return Rollout(
+            image=hidden.context.image[:, :steps],
+            ego=kinematics.rollout(hidden.start, action, self.dt),
+            view=self._views(hidden.start, steps),
+            action=action,
+            previous_action=torch.zeros_like(action[:, 0]),
+            size=hidden.size,
+            road=hidden.road,
+            variance=None if variance is None else variance[:, :steps],
+        )
+
+    def _views(self, start: Float[Tensor, "B 4"], steps: int) -> Float[Tensor, "B T 3"]:
+        return comoving_views(start, steps, self.dt)
+
+
+class LearntContext:
+    """The forward model's prediction, averaged over latents and, for the variance, over locked dropout masks.
+
+    Args:
+        model: the forward model; put into eval mode.
+        num_latents: futures drawn from the prior and averaged (1 draw for a deterministic model).
+        num_masks: members of the dropout ensemble; 0 leaves the variance out.
+        seed: of latents and masks; the same for every decision, so that decisions differ by what is seen only.
+    """
+
+    def __init__(
+        self, model: ForwardModel, *, num_latents: int = 1, num_masks: int = 0, seed: int = 0
+    ) -> None:
+        self.model = model.eval()
+        self.num_latents = num_latents if int(model.latent.dim) else 1  # type: ignore[arg-type]
+        self.num_masks, self.seed = num_masks, seed
+
+    def __call__(self, obs: Obs, num_steps: int) -> Context:
+        """Returns the mean prediction; the variance is that of the ensemble's means."""
+        device = next(self.model.parameters()).device
+        generator = Generator(device).manual_seed(self.seed)
+        members = [None] if not self.num_masks else range(self.num_masks)
+        memory = self.model.encode(obs)
+        means = []
+        for _ in members:
+            repeated = memory.repeat(self.num_latents)
+            masks = self._shared_masks(repeated.features, generator) if self.num_masks else None
+            frames = unroll_prior(self.model, repeated, num_steps, generator=generator, masks=masks)
+            means.append(frames.unflatten(0, (-1, self.num_latents)).mean(1))
+        stacked = torch.stack(means)
+        variance = stacked.var(0) if self.num_masks > 1 else None
+        return Context(stacked.mean(0), variance)
+
+    def _shared_masks(self, like: Tensor, generator: Generator) -> list[Tensor]:
+        """One member's masks, the same for every scene: a member is one function."""
+        return [
+            mask.expand(like.shape[0], -1, -1, -1) for mask in self.model.sample_masks(like[:1], generator)
+        ]
+
+
+class CopyContext:
+    """Every other car keeps its offset from the co-moving frame: the newest raster, repeated."""
+
+    def __init__(self, spec: RasterSpec | None = None) -> None:
+        self.spec = spec or RasterSpec()
+
+    def __call__(self, obs: Obs, num_steps: int) -> Context:
+        """Returns the newest vehicle raster `num_steps` times."""
+        return Context(newest_vehicles(obs, self.spec).unsqueeze(1).expand(-1, num_steps, -1, -1, -1))
+
+
+class StaticContext:
+    """The world stands still: the newest raster slides backwards as the co-moving frame advances."""
+
+    def __init__(self, spec: RasterSpec | None = None, *, dt: float = 0.1) -> None:
+        self.spec, self.dt = spec or RasterSpec(), dt
+
+    def __call__(self, obs: Obs, num_steps: int) -> Context:
+        """Returns the newest vehicle raster seen from the co-moving frame at each step."""
+        newest = newest_vehicles(obs, self.spec)
+        views = comoving_views(starting_state(obs, newest), num_steps, self.dt)
+        frames = move_view(newest.repeat_interleave(num_steps, 0), views.flatten(0, 1), self.spec)
+        return Context(frames.unflatten(0, (-1, num_steps)))
+
+
+class TrueContext:
+    """The recorded future, looked up by `Obs.origin`: what a perfect world model would predict (nobody reacts to the ego)."""
+
+    def __init__(
+        self, recordings: Sequence[Recording], *, spec: RasterSpec | None = None, dt: float = 0.1
+    ) -> None:
+        self.spec, self.dt = spec or RasterSpec(), dt
+        self.num_frames = [one.num_frames for one in recordings]
+        vehicles_only = replace(self.spec, channels=(Channel.VEHICLES,))
+        self.renderers = [Renderer(one, vehicles_only) for one in recordings]
+
+    def __call__(self, obs: Obs, num_steps: int) -> Context:
+        """Returns the recorded rasters; past the recording's end its last frame stays."""
+        views = comoving_views(obs.state[:, -1].double(), num_steps, self.dt)
+        origin = obs.origin.cpu().numpy()
+        frames = origin[:, 2:] + np.arange(1, num_steps + 1)
+        image = np.empty((*frames.shape, 1, self.spec.height, self.spec.width), dtype=np.uint8)
+        for index, renderer in enumerate(self.renderers):
+            rows = np.flatnonzero(origin[:, 0] == index)
+            if len(rows):
+                drawn = renderer.render(
+                    views[rows].flatten(0, 1).cpu().numpy(),
+                    np.minimum(frames[rows].ravel(), self.num_frames[index] - 1),
+                    np.repeat(origin[rows, 1], num_steps),
+                )
+                image[rows] = drawn.reshape(len(rows), *image.shape[1:])
+        return Context(torch.from_numpy(image).to(obs.state.device).float() / 255)
+
+
+def unroll_prior(
+    model: ForwardModel,
+    memory: Memory,
+    num_steps: int,
+    *,
+    generator: Generator | None = None,
+    masks: Sequence[Tensor] | None = None,
+) -> Float[Tensor, "B T 1 H W"]:
+    """Returns the future in the co-moving frame with the ego keeping its speed and heading, latents from the prior."""
+    hidden, steps = memory.features, []
+    motion = model.embed_motion(hidden.new_zeros(hidden.shape[0], 4), memory.speed)
+    for _ in range(-(-num_steps // model.stride)):
+        hidden = model.advance(hidden, motion, model.latent.prior(hidden, generator), masks)
+        steps.append(hidden)
+    return model.decode_steps(steps, memory.newest, masks)[:, :num_steps].sigmoid()
+
+
+def newest_vehicles(obs: Obs, spec: RasterSpec) -> Float[Tensor, "B 1 H W"]:
+    """Returns the newest vehicle raster in [0, 1]."""
+    channel = spec.channels.index(Channel.VEHICLES)
+    return obs.image[:, -1, channel : channel + 1].float() / 255

@@ -1,0 +1,325 @@
+"""The forward model: what the other road users will do, as rasters in the co-moving frame.
+
+`s[t+1] = g(s[t], a[t], z[t])` in four parts: an encoder (frame -> feature map, each frame once), a mixer of the history
+into a hidden map, a residual dynamics core driven by the ego's motion and the latent, and a decoder. The core takes one
+step every `stride` frames; the decoder then emits the `stride` frames of that step, each as a flow from the newest
+observed raster and a residual in logit space:
+
+    frame = sigmoid(logit(clamp(warp(newest, flow))) + residual)
+
+Both are zero at birth, so an untrained model repeats the newest raster in the frame that moves with the ego: the
+*copy* baseline. Nothing is resampled twice, so frames do not blur over the unroll. Only the vehicles are predicted; lanes
+and road edge are known (`Obs.road`). The ego's own motion is not predicted either: see `EgoSplit`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Generator, Tensor, nn
+
+from worldmodel.models.latent import NoLatent
+from worldmodel.models.view import flow_warp, move_view
+from worldmodel.nn import FrameEncoder, ResidualBlock, dropout_mask
+from worldmodel.scene import Channel, RasterSpec, relative_pose
+from worldmodel.types import Clip, Obs
+
+EDGE = 0.01
+"""Predicted grey values stay this far from 0 and 1 before the residual is added, so that logits are finite."""
+FLOW_SCALE = 5.0
+"""Flow of a decoder output of one [m]."""
+
+Masks = Sequence[Float[Tensor, "B C 1 1"]]
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What the encoder keeps of an observation.
+
+    Attributes:
+        features: hidden map.
+        newest: newest vehicle raster, in [0, 1].
+        speed: of the ego when it was observed: that of the co-moving frame [m/s].
+    """
+
+    features: Float[Tensor, "B C H W"]
+    newest: Float[Tensor, "B 1 H0 W0"]
+    speed: Float[Tensor, " B"]
+
+    def repeat(self, times: int) -> "Memory":
+        """Returns every row `times` times, consecutively."""
+        return Memory(
+            self.features.repeat_interleave(times, 0),
+            self.newest.repeat_interleave(times, 0),
+            self.speed.repeat_interleave(times, 0),
+        )
+
+
+@dataclass(frozen=True)
+class TrainingUnroll:
+    """Logits of the `T` future frames of a clip, and the latents' regulariser summed over the unroll."""
+
+    logits: Float[Tensor, "B T 1 H W"]
+    penalty: Float[Tensor, " B"]
+
+
+class ForwardModel(nn.Module):
+    """Predicts the vehicle channel in the co-moving frame.
+
+    Args:
+        encoder: frame -> feature map; offers `features`, `stride` and `config` (`worldmodel.nn.FrameEncoder`).
+        latent: `NoLatent()` for a deterministic model, `GaussianLatent(...)` for a stochastic one.
+        spec: the rasters it reads and predicts.
+        history: frames `K` of an observation.
+        stride: frames per step of the core.
+        channels: of the hidden map.
+        depth: residual blocks per step of the core.
+        dropout: rate of the locked dropout.
+        dt: time between frames [s].
+
+    Example:
+        >>> model = ForwardModel(history=4, spec=RasterSpec(height=32, width=16))
+        >>> model.num_parameters > 10_000
+        True
+    """
+
+    predicts = (Channel.VEHICLES,)
+
+    speed_mean: Tensor
+    speed_std: Tensor
+    deviation_std: Tensor
+
+    def __init__(
+        self,
+        *,
+        encoder: nn.Module | None = None,
+        latent: nn.Module | None = None,
+        spec: RasterSpec | None = None,
+        history: int = 10,
+        stride: int = 5,
+        channels: int = 32,
+        depth: int = 2,
+        dropout: float = 0.1,
+        dt: float = 0.1,
+    ) -> None:
+        super().__init__()
+        self.spec = spec or RasterSpec()
+        self.encoder = encoder or FrameEncoder(len(self.spec.channels))
+        self.latent = latent or NoLatent()
+        self.history, self.stride, self.channels = history, stride, channels
+        self.depth, self.dropout, self.dt = depth, dropout, dt
+        features = int(self.encoder.features)  # type: ignore[arg-type]
+        self.cell: tuple[int, int] = tuple(self.encoder.stride)  # type: ignore[assignment, arg-type]
+        self.cells = tuple(
+            -(-size // step)
+            for size, step in zip((self.spec.height, self.spec.width), self.cell, strict=True)
+        )
+        self.mixer = nn.Sequential(
+            nn.Conv2d(history * features, channels, 1), nn.SiLU(), nn.Conv2d(channels, channels, 3, padding=1)
+        )
+        self.motion = nn.Sequential(nn.Linear(5, channels), nn.SiLU(), nn.Linear(channels, channels))
+        self.expander = LatentExpander(int(self.latent.dim), channels, self.cells)  # type: ignore[arg-type]
+        self.core = nn.ModuleList(ResidualBlock(channels) for _ in range(depth))
+        self.decoder = nn.Conv2d(channels, stride * (2 + self.cell[0] * self.cell[1]), 3, padding=1)
+        nn.init.zeros_(self.decoder.weight)
+        nn.init.zeros_(self.decoder.bias)  # type: ignore[arg-type]
+        self.register_buffer("speed_mean", torch.tensor(13.0))
+        self.register_buffer("speed_std", torch.tensor(4.0))
+        self.register_buffer("deviation_std", torch.tensor([2.0, 0.5, 0.02, 1.5]))
+
+    @property
+    def config(self) -> dict[str, object]:
+        """Everything `build` needs to make the same module again."""
+        return {
+            "_target_": "worldmodel.models.ForwardModel",
+            "encoder": self.encoder.config,
+            "latent": self.latent.config,
+            "spec": self.spec,
+            "history": self.history,
+            "stride": self.stride,
+            "channels": self.channels,
+            "depth": self.depth,
+            "dropout": self.dropout,
+            "dt": self.dt,
+        }
+
+    @property
+    def num_parameters(self) -> int:
+        return sum(part.numel() for part in self.parameters())
+
+    def sample_masks(self, like: Tensor, generator: Generator | None = None) -> Masks:
+        """Returns one set of dropout masks for each row of `like`: a draw from the posterior over models."""
+        return [
+            dropout_mask(like.shape[0], self.channels, self.dropout, like=like, generator=generator)
+            for _ in range(self.depth + 1)
+        ]
+
+    def encode(self, obs: Obs) -> Memory:
+        """Reads the history once: aligns every frame with the co-moving frame, encodes it, mixes over time."""
+        self._check(obs)
+        image = obs.image.to(self.deviation_std.dtype) / 255
+        aligned = self._align(image, obs.state)
+        batch = image.shape[0]
+        encoded = self.encoder(self._pad(aligned.flatten(0, 1)))
+        features = self.mixer(encoded.unflatten(0, (batch, -1)).flatten(1, 2))
+        vehicles = self.spec.channels.index(Channel.VEHICLES)
+        return Memory(features, image[:, -1, vehicles : vehicles + 1], obs.state[:, -1, 3].to(image.dtype))
+
+    def advance(
+        self,
+        features: Float[Tensor, "B C H W"],
+        motion: Float[Tensor, "B C"],
+        latent: Float[Tensor, "B Z"],
+        masks: Masks | None = None,
+    ) -> Float[Tensor, "B C H W"]:
+        """Moves the hidden map by `stride` frames. `motion` comes from `embed_motion`."""
+        hidden = features + motion[:, :, None, None] + self.expander(latent)
+        for index, block in enumerate(self.core):
+            hidden = block(hidden, None if masks is None else masks[index])
+        return hidden
+
+    def embed_motion(
+        self, deviation: Float[Tensor, "B 4"], speed: Float[Tensor, " B"]
+    ) -> Float[Tensor, "B C"]:
+        """Returns the code of the ego's motion: its state minus the co-moving frame's, and that frame's speed."""
+        scaled = [deviation / self.deviation_std, ((speed - self.speed_mean) / self.speed_std).unsqueeze(-1)]
+        return self.motion(torch.cat(scaled, dim=-1))
+
+    def decode(
+        self,
+        features: Float[Tensor, "B C H W"],
+        newest: Float[Tensor, "B 1 H0 W0"],
+        masks: Masks | None = None,
+    ) -> Float[Tensor, "B F 1 H0 W0"]:
+        """Returns the logits of the `stride` frames of one core step."""
+        if masks is not None:
+            features = features * masks[-1]
+        batch, height, width = features.shape[0], self.spec.height, self.spec.width
+        out = self.decoder(F.silu(features)).unflatten(1, (self.stride, -1)).flatten(0, 1)
+        flow = F.interpolate(out[:, :2], scale_factor=self.cell, mode="bilinear", align_corners=False)
+        flow = FLOW_SCALE * flow[..., :height, :width]
+        residual = _unshuffle(out[:, 2:], self.cell)[..., :height, :width]
+        moved = flow_warp(newest.repeat_interleave(self.stride, 0), flow, self.spec)
+        base = torch.logit(moved.clamp(EDGE, 1 - EDGE))
+        return (base + residual).unflatten(0, (batch, self.stride))
+
+    def deviation(
+        self, state: Float[Tensor, "B T 4"], origin: Float[Tensor, "B 4"]
+    ) -> Float[Tensor, "B T 4"]:
+        """Returns the ego's states in the planning frame of `origin` minus those of the co-moving frame.
+
+        `state[:, t]` is `t` frames after `origin`.
+        """
+        local = relative_pose(state, origin.unsqueeze(1))
+        elapsed = torch.arange(state.shape[1], device=state.device, dtype=state.dtype) * self.dt
+        speed = origin[:, None, 3].expand(-1, state.shape[1])
+        nil = torch.zeros_like(speed)
+        return local - torch.stack([speed * elapsed, nil, nil, speed], dim=-1)
+
+    def unroll_clip(
+        self, clip: Clip, *, generator: Generator | None = None, use_prior: bool = False
+    ) -> TrainingUnroll:
+        """Unrolls over a recorded clip whose future rasters are co-moving, latents from the posterior.
+
+        Args:
+            use_prior: draw the latents from the prior instead, as at planning time.
+        """
+        memory = self.encode(clip.obs(self.history))
+        horizon = clip.image.shape[1] - self.history
+        num_steps = -(-horizon // self.stride)
+        states = clip.state[:, self.history - 1 :].to(memory.features.dtype)
+        deviation = self.deviation(states, states[:, 0])
+        targets = None if use_prior or self.latent.dim == 0 else self._encode_targets(clip, num_steps)
+        masks = self.sample_masks(memory.features, generator) if self.training else None
+        hidden, penalty, steps = memory.features, memory.features.new_zeros(memory.features.shape[0]), []
+        for index in range(num_steps):
+            if targets is None:
+                z = self.latent.prior(hidden, generator)
+            else:
+                sample = self.latent.posterior(hidden, targets[:, index], generator)
+                z, penalty = sample.z, penalty + sample.penalty
+            motion = self.embed_motion(deviation[:, index * self.stride], memory.speed)
+            hidden = self.advance(hidden, motion, z, masks)
+            steps.append(hidden)
+        return TrainingUnroll(self.decode_steps(steps, memory.newest, masks)[:, :horizon], penalty)
+
+    def decode_steps(
+        self,
+        steps: Sequence[Float[Tensor, "B C H W"]],
+        newest: Float[Tensor, "B 1 H0 W0"],
+        masks: Masks | None,
+    ) -> Float[Tensor, "B T 1 H0 W0"]:
+        """Decodes all core steps in one call."""
+        num = len(steps)
+        features = torch.stack(list(steps), dim=1).flatten(0, 1)
+        repeated = None if masks is None else [mask.repeat_interleave(num, 0) for mask in masks]
+        frames = self.decode(features, newest.repeat_interleave(num, 0), repeated)
+        return frames.unflatten(0, (-1, num)).flatten(1, 2)
+
+    def _encode_targets(self, clip: Clip, num_steps: int) -> Float[Tensor, "B S F H W"]:
+        last = clip.image.shape[1] - 1
+        ends = [min(self.history - 1 + self.stride * (index + 1), last) for index in range(num_steps)]
+        frames = clip.image[:, ends].to(self.deviation_std.dtype) / 255
+        return self.encoder(self._pad(frames.flatten(0, 1))).unflatten(0, (-1, num_steps))
+
+    def _align(
+        self, image: Float[Tensor, "B K C H W"], state: Float[Tensor, "B K 4"]
+    ) -> Float[Tensor, "B K C H W"]:
+        """Redraws past frames as seen from the co-moving frame; the newest is left untouched."""
+        newest = state[:, -1:]
+        ago = torch.arange(self.history - 1, 0, -1, device=state.device, dtype=state.dtype) * self.dt
+        travelled = newest[..., 3] * ago
+        views = torch.stack(
+            [
+                newest[..., 0] - travelled * newest[..., 2].cos(),
+                newest[..., 1] - travelled * newest[..., 2].sin(),
+                newest[..., 2].expand_as(travelled),
+            ],
+            dim=-1,
+        )
+        pose = relative_pose(views, state[:, :-1]).to(image.dtype)
+        past = move_view(image[:, :-1].flatten(0, 1), pose.flatten(0, 1), self.spec)
+        return torch.cat([past.unflatten(0, pose.shape[:2]), image[:, -1:]], dim=1)
+
+    def _pad(self, image: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C H2 W2"]:
+        down = self.cells[0] * self.cell[0] - self.spec.height
+        right = self.cells[1] * self.cell[1] - self.spec.width
+        return F.pad(image, (0, right, 0, down))
+
+    def _check(self, obs: Obs) -> None:
+        got = tuple(obs.image.shape[1:])
+        expected = (self.history, len(self.spec.channels), self.spec.height, self.spec.width)
+        if got != expected:
+            raise ValueError(
+                f"observation images have (K, C, H, W) = {got}, this model reads {expected}; "
+                "draw them with the model's own `spec` and `history`"
+            )
+
+
+class LatentExpander(nn.Module):
+    """Spreads a latent vector over the hidden map: linear to a coarse map, upsampled, mixed into the channels (from zero)."""
+
+    coarse = (8, 3)
+
+    def __init__(self, dim: int, channels: int, cells: tuple[int, ...], width: int = 8) -> None:
+        super().__init__()
+        self.dim, self.cells, self.width = dim, cells, width
+        if dim:
+            self.linear = nn.Linear(dim, width * self.coarse[0] * self.coarse[1])
+            self.mix = nn.Conv2d(width, channels, 1, bias=False)
+            nn.init.normal_(self.mix.weight, std=0.02)
+
+    def forward(self, latent: Float[Tensor, "B Z"]) -> Float[Tensor, "B C H W"] | float:
+        """Returns what to add to the hidden map; nothing for an empty latent."""
+        if not self.dim:
+            return 0.0
+        coarse = self.linear(latent).unflatten(1, (self.width, *self.coarse))
+        return F.interpolate(self.mix(coarse), size=self.cells, mode="bilinear", align_corners=False)
+
+
+def _unshuffle(cells: Float[Tensor, "B P H W"], cell: tuple[int, int]) -> Float[Tensor, "B 1 H2 W2"]:
+    """Lays the `P = cell[0] * cell[1]` channels of every cell out as its pixels."""
+    pixels = cells.unflatten(1, cell).permute(0, 3, 1, 4, 2)  # (B, H, cell0, W, cell1)
+    return pixels.flatten(3, 4).flatten(1, 2).unsqueeze(1)

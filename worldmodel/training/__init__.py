@@ -1,0 +1,6 @@
+"""Thin Lightning modules and what goes around them."""
+
+from worldmodel.training.forward_module import ForwardModule, with_latent
+from worldmodel.training.optimizer import warmup_cosine
+
+__all__ = ["ForwardModule", "warmup_cosine", "with_latent"]

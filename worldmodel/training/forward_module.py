@@ -1,0 +1,81 @@
+"""Training the forward model: unroll, compare with what happened, step."""
+
+from collections.abc import Callable
+
+import lightning
+import torch
+from jaxtyping import Float
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor, nn
+
+from worldmodel.models import ForwardModel, masked_mse
+from worldmodel.models.checkpoint import build, plain
+from worldmodel.scene import Channel
+from worldmodel.training.optimizer import warmup_cosine
+from worldmodel.types import Clip
+
+
+class ForwardModule(lightning.LightningModule):
+    """Minimises the prediction error of the unrolled model plus the latents' regulariser.
+
+    Args:
+        model: the forward model.
+        loss_fn: `(logits, target, covered) -> scalar`.
+        optimizer: parameters -> optimiser.
+        num_steps: length of the learning-rate schedule.
+    """
+
+    def __init__(
+        self,
+        model: ForwardModel,
+        *,
+        optimizer: Callable[..., torch.optim.Optimizer],
+        num_steps: int,
+        loss_fn: Callable[..., Tensor] = masked_mse,
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.loss_fn = loss_fn
+        self.optimizer_fn = optimizer
+        self.num_steps = num_steps
+
+    def training_step(self, clip: Clip, batch_idx: int) -> Tensor:
+        """Returns prediction error + penalty, and logs both."""
+        unroll = self.model.unroll_clip(clip)
+        target, covered = self.target(clip)
+        error = self.loss_fn(unroll.logits, target, covered)
+        penalty = unroll.penalty.mean()
+        self.log_dict({"train/error": error, "train/penalty": penalty}, batch_size=len(target))
+        return error + penalty
+
+    def validation_step(self, clip: Clip, batch_idx: int) -> None:
+        """Logs the squared error with latents drawn from the prior, as at planning time."""
+        target, covered = self.target(clip)
+        logits = self.model.unroll_clip(clip, use_prior=True).logits
+        self.log("val/mse", masked_mse(logits, target, covered), batch_size=len(target), prog_bar=True)
+
+    def target(self, clip: Clip) -> tuple[Float[Tensor, "B T 1 H W"], Tensor]:
+        """Returns the future vehicle rasters in [0, 1] and their mask of covered rows."""
+        channel = self.model.spec.channels.index(Channel.VEHICLES)
+        future = clip.image[:, self.model.history :, channel : channel + 1]
+        return future.to(self.dtype) / 255, clip.covered[:, self.model.history :]
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """Returns the optimiser with a warm-up and cosine schedule by step."""
+        optimizer = self.optimizer_fn(self.model.parameters())
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, warmup_cosine(self.num_steps))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def with_latent(model: ForwardModel, latent: nn.Module) -> ForwardModel:
+    """Returns a copy of a trained model with another latent: the deterministic warm start of a stochastic model.
+
+    Every weight the two have in common is copied; the latent's own are new.
+    """
+    config = plain(model.config) | {"latent": latent.config}
+    warm = build(config)
+    missing = warm.load_state_dict(model.state_dict(), strict=False)
+    unexpected = [name for name in missing.unexpected_keys if not name.startswith(("latent.", "expander."))]
+    if unexpected:
+        raise ValueError(f"weights {unexpected} have no place in the model with {type(latent).__name__}")
+    return warm
