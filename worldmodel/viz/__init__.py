@@ -1,0 +1,40 @@
+"""Pictures, videos and the report page. Knows the scene and plain arrays, not where they come from."""
+
+from worldmodel.viz.chart import Curve, Rate, curve_chart, rate_chart
+from worldmodel.viz.cost_field import CostField, draw_field, evaluate_field
+from worldmodel.viz.draw import draw_ego, paint_raster, strip
+from worldmodel.viz.layout import encode_png, grid, stack, write_text
+from worldmodel.viz.report import AgentResult, Comparison, Media, ReportInputs, Table, render_report
+from worldmodel.viz.video import decode_video, encode_video
+from worldmodel.viz.world import Camera, Ego, EpisodeView, RoadPainter, episode_frames, world_view
+
+__all__ = [
+    "AgentResult",
+    "Camera",
+    "Comparison",
+    "CostField",
+    "Curve",
+    "Ego",
+    "EpisodeView",
+    "Media",
+    "Rate",
+    "ReportInputs",
+    "RoadPainter",
+    "Table",
+    "curve_chart",
+    "decode_video",
+    "draw_ego",
+    "draw_field",
+    "encode_png",
+    "encode_video",
+    "episode_frames",
+    "evaluate_field",
+    "grid",
+    "paint_raster",
+    "rate_chart",
+    "render_report",
+    "stack",
+    "strip",
+    "world_view",
+    "write_text",
+]
