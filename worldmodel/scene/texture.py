@@ -58,7 +58,7 @@ class RoadTexture:
                 f"of {texel:.2f} m, more than {MAX_TEXELS:,}; cut the map or choose a coarser resolution"
             )
         lines = [line for one in lane_map.lanelets for line in (one.left, one.right)]
-        rings = [ring.coords for ring in _rings(lane_map.area)]
+        rings = [np.asarray(ring.coords) for ring in _rings(lane_map.area)]
         reach = resolution / 2 + MARKING_WIDTH / 2
         marking = segment_distance(_segments(lines, corner), shape, texel, 1.01 * reach) / resolution
         edge = segment_distance(_segments(rings, corner), shape, texel, resolution) / resolution
