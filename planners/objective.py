@@ -1,0 +1,69 @@
+"""The one place where a world model, a cost and an observation become a function of action sequences.
+
+An online planner sees nothing else: `objective(actions (B, N, T, 2)) -> cost (B, N)`.
+"""
+
+from dataclasses import replace
+from functools import cache
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from worldmodel.protocols import Cost, Hidden, Objective, WorldModel
+from worldmodel.scene import inverse
+from worldmodel.types import Obs
+
+
+def make_objective(
+    model: WorldModel,
+    cost: Cost,
+    obs: Obs,
+    *,
+    latent: Float[Tensor, "B T Z"] | None = None,
+    previous_action: Float[Tensor, "B 2"] | None = None,
+    discount: float = 0.99,
+) -> Objective:
+    """Returns what an action sequence costs: the discounted cost, averaged over the horizon.
+
+    The history is read once; the candidates of a scene share its latent, so they differ by their actions
+    only. The model's hidden state must give the rows of scenes when indexed, as `worldmodel.types.Indexed`
+    does.
+
+    Args:
+        model: predicts the rollouts; differentiable in the actions if it is to be used with gradients.
+        cost: judges them.
+        obs: the scenes.
+        latent: of the model, over the whole horizon; drawn from the prior with a fixed seed when left out.
+        previous_action: what was executed last; read from the newest two states when left out.
+        discount: of a step.
+    """
+    hidden = model.init(obs)
+    previous_action = last_action(obs, model.dt) if previous_action is None else previous_action
+    rows = torch.arange(obs.batch_size, device=obs.state.device)
+
+    @cache
+    def fold(num_candidates: int, horizon: int) -> tuple[Hidden, Tensor, Tensor]:
+        index = rows.repeat_interleave(num_candidates)
+        z = latent
+        if z is None:
+            z = model.sample_latent(hidden, horizon, torch.Generator(rows.device).manual_seed(0))
+        return hidden[index], z[index], previous_action[index]
+
+    def objective(actions: Float[Tensor, "B N T 2"]) -> Float[Tensor, "B N"]:
+        num_candidates, horizon = actions.shape[1:3]
+        start, z, before = fold(num_candidates, horizon)
+        rollout = model.unroll(start, actions.flatten(0, 1), z)
+        total = cost(replace(rollout, previous_action=before)).total  # (B N, T)
+        weight = discount ** torch.arange(horizon, dtype=total.dtype, device=total.device) / horizon
+        mean: Tensor = (total @ weight).unflatten(0, (-1, num_candidates))
+        return mean
+
+    return objective
+
+
+def last_action(obs: Obs, dt: float) -> Float[Tensor, "B 2"]:
+    """Returns the action that led to the newest state; zero where the history has one frame only."""
+    if obs.state.shape[1] < 2:
+        return torch.zeros_like(obs.state[:, 0, :2])
+    return inverse(obs.state[:, -2:], dt)[:, 0]

@@ -1,0 +1,107 @@
+"""Receding horizon: plan far, execute little, plan again from what is left of the plan."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from worldmodel.scene import rollout
+from worldmodel.types import Obs, Plan
+
+
+class WarmPlanner(Protocol):
+    """A planner without memory that takes a warm start."""
+
+    def reset(self, seed: int | None = None) -> None:
+        """Restarts the random numbers."""
+        ...
+
+    def plan(self, obs: Obs, *, warm_start: Float[Tensor, "B T 2"] | None = None) -> Plan:
+        """Returns the best plan found, `warm_start` being among the starts."""
+        ...
+
+
+def shift(action: Float[Tensor, "*B T 2"], num_steps: int) -> Float[Tensor, "*B T 2"]:
+    """Returns what is left of a plan after `num_steps`, made as long again by keeping speed and curvature."""
+    left = action[..., num_steps:, :]
+    tail = action[..., -1:, :] * action.new_tensor([0.0, 1.0])
+    missing = action.shape[-2] - left.shape[-2]
+    return torch.cat([left, tail.expand(*tail.shape[:-2], missing, 2)], dim=-2)
+
+
+@dataclass(frozen=True)
+class _Memory:
+    """What is left of a scene's plan, its cost when made, and for how many steps it has been followed."""
+
+    action: Float[Tensor, "T 2"]
+    cost: Float[Tensor, ""]
+    age: int
+
+
+class RecedingHorizon:
+    """A `Planner` that remembers each scene's plan: to start the next from, and to follow in between.
+
+    The first action of each plan must be executed before the scene is seen again. Scenes are told apart by
+    `Obs.scene` and may come and go; each is replanned when its own plan is due.
+
+    Args:
+        planner: makes the plans.
+        replan_every: steps for which a plan is followed.
+        dt: of a step [s].
+
+    Example:
+        >>> planner = RecedingHorizon(GradientPlanner(model, cost), replan_every=3)  # doctest: +SKIP
+        >>> planner.plan(obs).action[:, 0]  # doctest: +SKIP
+    """
+
+    def __init__(self, planner: WarmPlanner, *, replan_every: int = 1, dt: float = 0.1) -> None:
+        if replan_every < 1:
+            raise ValueError(f"replan_every={replan_every} must be at least 1")
+        self.planner, self.replan_every, self.dt = planner, replan_every, dt
+        self._memory: dict[int, _Memory] = {}
+
+    def reset(self, seed: int | None = None) -> None:
+        """Forgets every scene."""
+        self._memory.clear()
+        self.planner.reset(seed)
+
+    def plan(self, obs: Obs) -> Plan:
+        """Returns new plans for the scenes that are due, and the rest of their old plan for the others.
+
+        Raises:
+            ValueError: when two rows claim to be the same scene.
+        """
+        scenes: list[int] = obs.scene.tolist()
+        if len(set(scenes)) < len(scenes):
+            raise ValueError(f"scene numbers {scenes} repeat; give each running episode its own")
+        for scene in self._memory.keys() & set(scenes):
+            old = self._memory[scene]
+            self._memory[scene] = _Memory(shift(old.action, 1), old.cost, old.age + 1)
+        due = [row for row, scene in enumerate(scenes) if self._is_due(scene)]
+        if due:
+            self._replan(obs[torch.tensor(due, device=obs.scene.device)], [scenes[row] for row in due])
+        kept = [self._memory[scene] for scene in scenes]
+        action = torch.stack([one.action for one in kept])
+        speed = obs.state[:, -1, 3:]
+        start = torch.cat([torch.zeros_like(obs.state[:, -1, :3]), speed], dim=-1)
+        return Plan(action, rollout(start, action, self.dt), torch.stack([one.cost for one in kept]))
+
+    def _is_due(self, scene: int) -> bool:
+        return scene not in self._memory or self._memory[scene].age >= self.replan_every
+
+    def _replan(self, obs: Obs, scenes: Sequence[int]) -> None:
+        plan = self.planner.plan(obs, warm_start=self._warm_start(scenes))
+        for scene, action, cost in zip(scenes, plan.action, plan.cost, strict=True):
+            self._memory[scene] = _Memory(action, cost, 0)
+
+    def _warm_start(self, scenes: Sequence[int]) -> Float[Tensor, "B T 2"] | None:
+        """What is left of the plans; keeping speed for new scenes, whoever they come with."""
+        known = [self._memory[scene].action for scene in scenes if scene in self._memory]
+        if not known:
+            return None
+        nothing = torch.zeros_like(known[0])
+        rows = [self._memory[one].action if one in self._memory else nothing for one in scenes]
+        return torch.stack(rows)

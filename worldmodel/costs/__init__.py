@@ -1,0 +1,46 @@
+"""Costs of a predicted future: pure functions, small objects that hold their numbers, and a weighted sum.
+
+Every cost is a function of the ego's pose, so it gives a gradient at every pose. Knows raster and road, not
+where the rollout came from.
+"""
+
+from worldmodel.costs.comfort import Comfort, accel_cost, curvature_cost, jerk_cost, lateral_cost
+from worldmodel.costs.goal import Goal, overspeed_cost, progress_cost, reverse_cost
+from worldmodel.costs.lane import LaneKeeping, heading_cost, lane_cost, off_road_cost
+from worldmodel.costs.ppuu import PPUU, ppuu_footprint_cost, ppuu_proximity_cost
+from worldmodel.costs.preset import motorway_cost, ppuu_cost
+from worldmodel.costs.proximity import Proximity, falloff, first_hit, safety_distance, window
+from worldmodel.costs.uncertainty import Uncertainty, footprint_variance, uncertainty_cost
+from worldmodel.costs.weighted import TermFn, Terms, WeightedCost
+
+__all__ = [
+    "PPUU",
+    "Comfort",
+    "Goal",
+    "LaneKeeping",
+    "Proximity",
+    "TermFn",
+    "Terms",
+    "Uncertainty",
+    "WeightedCost",
+    "accel_cost",
+    "curvature_cost",
+    "falloff",
+    "first_hit",
+    "footprint_variance",
+    "heading_cost",
+    "jerk_cost",
+    "lane_cost",
+    "lateral_cost",
+    "motorway_cost",
+    "off_road_cost",
+    "overspeed_cost",
+    "ppuu_cost",
+    "ppuu_footprint_cost",
+    "ppuu_proximity_cost",
+    "progress_cost",
+    "reverse_cost",
+    "safety_distance",
+    "uncertainty_cost",
+    "window",
+]
