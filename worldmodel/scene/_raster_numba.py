@@ -90,31 +90,38 @@ def draw_texture(views, texture, frame, resolution, out, channels):
     Args:
         views: `(N, 3)`, world pose of the viewer [m, m, rad].
         texture: `(NX, NY)` uint16, lane + 256 off-road.
-        frame: x and y of the texture's corner and the size of a texel [m].
+        frame: x and y of the texture's corner, size of a texel along x and y [m].
         resolution: [m/px]
         out: `(N, C, H, W)` uint8.
         channels: where lane and off-road go; -1 for nowhere.
     """
     rows, cols = out.shape[2] - 1, out.shape[3] - 1
-    scale = resolution / frame[2]
-    unwanted = np.empty(out.shape[2:], dtype=np.uint8)
+    scale_x, scale_y = resolution / frame[2], resolution / frame[3]
+    crop = np.empty(out.shape[2] * out.shape[3], dtype=np.uint16)
     for n in range(views.shape[0]):
         cos_view, sin_view = cos(views[n, 2]), sin(views[n, 2])
         # One row back and one column to the right, in texels.
-        row_x, row_y, col_x, col_y = -cos_view * scale, -sin_view * scale, sin_view * scale, -cos_view * scale
+        row_x, row_y = -cos_view * scale_x, -sin_view * scale_y
+        col_x, col_y = sin_view * scale_x, -cos_view * scale_y
         x = (views[n, 0] - frame[0]) / frame[2] - rows / 2 * row_x - cols / 2 * col_x
-        y = (views[n, 1] - frame[1]) / frame[2] - rows / 2 * row_y - cols / 2 * col_y
-        steps = (x, y, row_x, row_y, col_x, col_y)
+        y = (views[n, 1] - frame[1]) / frame[3] - rows / 2 * row_y - cols / 2 * col_y
         inside = _inside(x, y, texture.shape)
         inside &= _inside(x + rows * row_x, y + rows * row_y, texture.shape)
         inside &= _inside(x + cols * col_x, y + cols * col_y, texture.shape)
         inside &= _inside(x + rows * row_x + cols * col_x, y + rows * row_y + cols * col_y, texture.shape)
-        lane = out[n, channels[0]] if channels[0] >= 0 else unwanted
-        off_road = out[n, channels[1]] if channels[1] >= 0 else unwanted
+        steps = (x, y, row_x, row_y, col_x, col_y)
         if inside:
-            _look_up(texture, steps, lane, off_road)
+            _look_up(texture, steps, out.shape[2], out.shape[3], crop)
         else:
-            _look_up_checked(texture, steps, lane, off_road)
+            _look_up_checked(texture, steps, out.shape[2], out.shape[3], crop)
+        if channels[0] >= 0:
+            lane = out[n, channels[0]].reshape(crop.size)
+            for pixel in range(crop.size):
+                lane[pixel] = np.uint8(crop[pixel])
+        if channels[1] >= 0:
+            off_road = out[n, channels[1]].reshape(crop.size)
+            for pixel in range(crop.size):
+                off_road[pixel] = np.uint8(crop[pixel] >> np.uint16(8))
 
 
 @njit(cache=True, nogil=True, inline="always")
@@ -125,37 +132,45 @@ def _inside(x, y, shape):
 
 @njit(cache=True, nogil=True)
 @no_type_check
-def _look_up(texture, steps, lane, off_road):
-    """Writes one crop that lies inside the texture: fixed-point coordinates, unsigned index, no branch."""
+def _look_up(texture, steps, height, width, crop):
+    """Copies the texels of a crop that lies inside the texture.
+
+    Views look along `x`, more or less, so neighbouring columns mostly share the texel's `x`: the inner loop
+    runs over those, with `y` in fixed point and an unsigned index, which spares every check.
+    """
     x, y, row_x, row_y, col_x, col_y = steps
     flat = texture.reshape(texture.size)
-    stride = np.uint64(texture.shape[1])
-    bits = np.uint64(FRACTION_BITS)
-    unit = float(1 << FRACTION_BITS)
-    step_x, step_y = np.uint64(int(col_x * unit)), np.uint64(int(col_y * unit))
-    for r in range(lane.shape[0]):
-        fixed_x, fixed_y = np.uint64(int((x + r * row_x) * unit)), np.uint64(int((y + r * row_y) * unit))
-        for c in range(lane.shape[1]):
-            value = flat[(fixed_x >> bits) * stride + (fixed_y >> bits)]
-            lane[r, c] = value & 255
-            off_road[r, c] = value >> 8
-            fixed_x += step_x
-            fixed_y += step_y
+    unit, bits = float(1 << FRACTION_BITS), np.uint64(FRACTION_BITS)
+    stride, step_y = np.uint64(texture.shape[1]), np.uint64(int(col_y * unit))
+    columns_per_texel = 1.0 / col_x if abs(col_x) > 1e-6 else 1e6
+    pixel = np.uint64(0)
+    for r in range(height):
+        fixed_y = np.uint64(int((y + r * row_y) * unit))
+        c = 0
+        while c < width:
+            here = x + r * row_x + c * col_x
+            i = int(here)
+            to_border = i + 1 - here if col_x > 0 else i - here
+            num = min(width - c, int(min(to_border * columns_per_texel, 1e6)) + 1)
+            base = np.uint64(i) * stride
+            for _ in range(num):
+                crop[pixel] = flat[base + (fixed_y >> bits)]
+                pixel += np.uint64(1)
+                fixed_y += step_y
+            c += num
 
 
 @njit(cache=True, nogil=True)
 @no_type_check
-def _look_up_checked(texture, steps, lane, off_road):
-    """Writes one crop, of which any part may lie outside the texture."""
+def _look_up_checked(texture, steps, height, width, crop):
+    """Copies the texels of a crop of which any part may lie outside the texture."""
     x, y, row_x, row_y, col_x, col_y = steps
-    for r in range(lane.shape[0]):
-        for c in range(lane.shape[1]):
+    for r in range(height):
+        for c in range(width):
             i, j = floor(x + r * row_x + c * col_x), floor(y + r * row_y + c * col_y)
-            value = 0xFF00
+            crop[r * width + c] = 0xFF00
             if 0 <= i < texture.shape[0] and 0 <= j < texture.shape[1]:
-                value = texture[i, j]
-            lane[r, c] = value & 255
-            off_road[r, c] = value >> 8
+                crop[r * width + c] = texture[i, j]
 
 
 @njit(cache=True, nogil=True)
@@ -166,7 +181,7 @@ def segment_distance(segments, shape, texel, limit):
     Args:
         segments: `(S, 4)`, both end points from the texture's corner [m].
         shape: of the texture.
-        texel: [m]
+        texel: its size along x and y [m].
         limit: [m]
     """
     distance = np.full(shape, limit, dtype=np.float32)
@@ -174,21 +189,21 @@ def segment_distance(segments, shape, texel, limit):
         ax, ay, bx, by = segments[s]
         dx, dy = bx - ax, by - ay
         squared = max(dx * dx + dy * dy, 1e-12)
-        first_i = max(0, floor((min(ax, bx) - limit) / texel))
-        last_i = min(shape[0] - 1, ceil((max(ax, bx) + limit) / texel))
+        first_i = max(0, floor((min(ax, bx) - limit) / texel[0]))
+        last_i = min(shape[0] - 1, ceil((max(ax, bx) + limit) / texel[0]))
         slope_y = dy / dx if abs(dx) > 1e-9 else 0.0
         for i in range(first_i, last_i + 1):
-            x = (i + 0.5) * texel
+            x = (i + 0.5) * texel[0]
             # The part of the segment within `limit` of this x bounds the y worth looking at.
             y0, y1 = ay, by
             if abs(dx) > 1e-9:
                 near = ay + slope_y * (min(max(x - limit, min(ax, bx)), max(ax, bx)) - ax)
                 far = ay + slope_y * (min(max(x + limit, min(ax, bx)), max(ax, bx)) - ax)
                 y0, y1 = near, far
-            first_j = max(0, floor((min(y0, y1) - limit) / texel))
-            last_j = min(shape[1] - 1, ceil((max(y0, y1) + limit) / texel))
+            first_j = max(0, floor((min(y0, y1) - limit) / texel[1]))
+            last_j = min(shape[1] - 1, ceil((max(y0, y1) + limit) / texel[1]))
             for j in range(first_j, last_j + 1):
-                y = (j + 0.5) * texel
+                y = (j + 0.5) * texel[1]
                 t = min(max(((x - ax) * dx + (y - ay) * dy) / squared, 0.0), 1.0)
                 distance[i, j] = min(distance[i, j], hypot(x - ax - t * dx, y - ay - t * dy))
     return distance
@@ -204,10 +219,10 @@ def fill_rings(segments, shape, texel):
         if ax > bx:
             ax, ay, bx, by = bx, by, ax, ay
         # Texel centres with ax <= x < bx: half open, so that a shared corner counts once.
-        first, last = max(0, ceil(ax / texel - 0.5)), min(shape[0], ceil(bx / texel - 0.5))
+        first, last = max(0, ceil(ax / texel[0] - 0.5)), min(shape[0], ceil(bx / texel[0] - 0.5))
         for i in range(first, last):
-            y = ay + (by - ay) * ((i + 0.5) * texel - ax) / (bx - ax)
-            crossed[i, min(max(ceil(y / texel - 0.5), 0), shape[1])] ^= 1
+            y = ay + (by - ay) * ((i + 0.5) * texel[0] - ax) / (bx - ax)
+            crossed[i, min(max(ceil(y / texel[1] - 0.5), 0), shape[1])] ^= 1
     inside = np.zeros(shape, dtype=np.bool_)
     for i in range(shape[0]):
         parity = False

@@ -8,8 +8,8 @@ covers, taken as the product of two 1-D overlaps in the box's own frame (pixel u
 exact for boxes aligned with the pixels, anti-aliased, without dilation, differentiable. Row 0 is farthest
 ahead, column 0 farthest left, the viewer sits at the centre.
 
-`Renderer` draws recordings on the CPU with numba. `TorchRenderer` and `render_boxes` do it batched on any device,
-differentiably; tests hold the backends together.
+`Renderer` draws recordings on the CPU with numba. `TorchRenderer` and `render_boxes` do it batched on any
+device, differentiably; tests hold the backends together.
 """
 
 from dataclasses import dataclass
@@ -140,7 +140,7 @@ class Renderer:
         if vehicles >= 0:
             draw_vehicles(views, frames, exclude, self._index, self._reach, spec.resolution, out, vehicles)
         if lane >= 0 or off_road >= 0:
-            frame = (*self.texture.corner, self.texture.texel)
+            frame = (*self.texture.corner, *self.texture.texel)
             draw_texture(views, self.texture.values, frame, spec.resolution, out, (lane, off_road))
         return out
 
@@ -207,8 +207,8 @@ class TorchRenderer:
         x, y, heading = views.detach().double()[:, :, None, None].unbind(1)  # (N, 1, 1)
         x = x + heading.cos() * points[..., 0] - heading.sin() * points[..., 1]
         y = y + heading.sin() * points[..., 0] + heading.cos() * points[..., 1]
-        left, bottom, texel = *self._road.corner, self._road.texel
-        i, j = ((x - left) / texel).floor().long(), ((y - bottom) / texel).floor().long()
+        (left, bottom), texel = self._road.corner, self._road.texel
+        i, j = ((x - left) / texel[0]).floor().long(), ((y - bottom) / texel[1]).floor().long()
         _, num_x, num_y = self._texels.shape
         inside = (i >= 0) & (i < num_x) & (j >= 0) & (j < num_y)
         grey = self._texels[:, i.clamp(0, num_x - 1), j.clamp(0, num_y - 1)].float() / 255
@@ -293,7 +293,7 @@ def sample_image(
     values = F.grid_sample(
         image.flatten(0, 1).unsqueeze(1), grid, mode="bilinear", padding_mode="zeros", align_corners=False
     )
-    return values[:, 0, 0].unflatten(0, image.shape[:2])
+    return values.reshape(*points.shape[:-1])
 
 
 def pixel_points(spec: RasterSpec, device: torch.device | str = "cpu") -> Float[Tensor, "H W 2"]:

@@ -48,7 +48,7 @@ class RoadChannel(IntEnum):
 class RoadSpec:
     """Extent and spacing of a road patch around the planning frame's origin [m].
 
-    Row 0 is farthest ahead, column 0 farthest left; rows and columns are points, the outer ones on the border.
+    Row 0 is farthest ahead, column 0 farthest left; rows and columns are points, the outer on the border.
     """
 
     ahead: float = 100.0
@@ -138,7 +138,7 @@ def draw_road(
     raster_spec: RasterSpec = DEFAULT_SPEC,
     road_spec: RoadSpec = DEFAULT_ROAD,
 ) -> Float[Tensor, "B T 2 H W"]:
-    """Returns LANE and OFF_ROAD of a raster in [0, 1], seen from `views` in the planning frame; differentiable.
+    """Returns LANE and OFF_ROAD of a raster in [0, 1], seen from `views` (planning frame); differentiable.
 
     The markings are where the LANE field is 1, every lane taken to be `2 TYPICAL_HALF_WIDTH` wide; so they
     are a little softer than `Renderer`'s, which knows the lines themselves.

@@ -15,8 +15,8 @@ from worldmodel.scene.lane import LaneMap
 
 MARKING_WIDTH = 0.3
 """Width of a painted line [m]."""
-OVERSAMPLING = 4
-"""Texels per pixel, each way."""
+OVERSAMPLING = (2, 4)
+"""Texels per pixel along and across the road (`x`, `y`); markings vary across it."""
 MAX_TEXELS = 400_000_000
 
 
@@ -27,12 +27,12 @@ class RoadTexture:
     Attributes:
         values: grey value of the markings + 256 times that of off-road; axes along `x` and `y`.
         corner: smallest `x` and `y` [m].
-        texel: [m]
+        texel: its size along `x` and `y` [m].
     """
 
     values: UInt16[np.ndarray, "NX NY"]
     corner: tuple[float, float]
-    texel: float
+    texel: tuple[float, float]
 
     @classmethod
     def draw(cls, lane_map: LaneMap, *, resolution: float, margin: float) -> "RoadTexture":
@@ -45,17 +45,17 @@ class RoadTexture:
         Raises:
             ValueError: the map is too large for one picture.
         """
-        texel = resolution / OVERSAMPLING
+        texel = (resolution / OVERSAMPLING[0], resolution / OVERSAMPLING[1])
         left, bottom, right, top = lane_map.bounds
         corner = (left - margin, bottom - margin)
         shape = (
-            int(np.ceil((right - left + 2 * margin) / texel)),
-            int(np.ceil((top - bottom + 2 * margin) / texel)),
+            int(np.ceil((right - left + 2 * margin) / texel[0])),
+            int(np.ceil((top - bottom + 2 * margin) / texel[1])),
         )
         if shape[0] * shape[1] > MAX_TEXELS:
             raise ValueError(
-                f"a map of {right - left:.0f} m x {top - bottom:.0f} m needs {shape[0] * shape[1]:,} texels "
-                f"of {texel:.2f} m, more than {MAX_TEXELS:,}; cut the map or choose a coarser resolution"
+                f"a map of {right - left:.0f} m x {top - bottom:.0f} m needs {shape[0] * shape[1]:,} texels, "
+                f"expected at most {MAX_TEXELS:,}; cut the map or choose pixels larger than {resolution} m"
             )
         lines = [line for one in lane_map.lanelets for line in (one.left, one.right)]
         rings = [np.asarray(ring.coords) for ring in _rings(lane_map.area)]
