@@ -141,7 +141,7 @@ def _recording(
         tracks,
         LaneMap(tuple(Lanelet(number, one.left, one.right) for number, one in enumerate(lanelets.values()))),
         windows[0].dt,
-        seen_stretch(tracks),
+        seen_stretch(rows.state[:, 0], tracks.num_frames),
         start=zero * windows[0].dt,
         source=f"CommonRoad {windows[0].benchmark}: {windows[0].source}",
     )

@@ -45,14 +45,24 @@ def open_bytes(path: Path) -> BinaryIO:
     return stream
 
 
-def read_header(path: Path) -> list[str]:
-    """Returns the names in a CSV file's first line, without byte-order mark, quotes and blanks."""
+def first_line(path: Path) -> str:
+    """Returns a text file's first line, without byte-order mark.
+
+    Raises:
+        RecordingError: where the file is missing or empty.
+    """
     with open_bytes(path) as stream:
         line = _guard(path, lambda: stream.readline(1 << 16))
     if not line:
-        raise RecordingError(path, 1, "the file is empty, expected a header; was it downloaded completely?")
-    text = line.decode("utf-8-sig", errors="replace")
-    return [name.strip() for name in next(csv.reader([text]), [])]
+        raise RecordingError(
+            path, 1, "the file is empty, expected recorded vehicles; was it downloaded completely?"
+        )
+    return line.decode("utf-8-sig", errors="replace").strip()
+
+
+def read_header(path: Path) -> list[str]:
+    """Returns the names in a CSV file's first line, without quotes and blanks."""
+    return [name.strip() for name in next(csv.reader([first_line(path)]), [])]
 
 
 def read_csv(
@@ -136,7 +146,7 @@ def check(path: Path, rows: np.ndarray, bad: np.ndarray, *, values: np.ndarray, 
     """
     if bad.any():
         first = int(np.argmax(bad))
-        raise RecordingError(path, int(rows[first]), reason.replace("{got}", f"{values[first]:g}"))
+        raise RecordingError(path, int(rows[first]), reason.replace("{got}", f"{values[first]:.10g}"))
 
 
 def _batches(stream: BinaryIO, header: list[str], wanted: tuple[str, ...]) -> Iterator[pa.RecordBatch]:

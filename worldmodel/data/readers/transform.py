@@ -4,9 +4,13 @@ import math
 from dataclasses import replace
 
 import numpy as np
+import shapely
 from jaxtyping import Float
 
-from worldmodel.scene import HEADING, SPEED, Lanelet, LaneMap, Recording, Tracks
+from worldmodel.scene import HEADING, SPEED, Lanelet, LaneMap, Recording
+
+NEAR = 5.0
+"""Lanelets farther than this from every vehicle of a carriageway are not its own [m]."""
 
 
 def resample(recording: Recording, dt: float) -> Recording:
@@ -41,14 +45,15 @@ def rotate(recording: Recording, angle: float) -> Recording:
         for one in recording.lane_map.lanelets
     )
     tracks = replace(recording.tracks, state=state)
-    return replace(recording, tracks=tracks, lane_map=LaneMap(lanelets), coverage=seen_stretch(tracks))
+    coverage = seen_stretch(state[tracks.valid][:, 0], tracks.num_frames)
+    return replace(recording, tracks=tracks, lane_map=LaneMap(lanelets), coverage=coverage)
 
 
 def carriageways(recording: Recording) -> tuple[Recording, ...]:
     """Returns one recording per driving direction, each turned so that `+x` is the mean direction of its vehicles.
 
-    Vehicles and lanelets belong to the direction they agree with; the names get `-1`, `-2`. A recording with one
-    direction only is turned and keeps its name.
+    Vehicles, and the lanelets near them, belong to the direction they agree with; the names get `-1`, `-2`. A
+    recording with one direction only is turned and keeps its name.
     """
     heading = recording.tracks.state[..., HEADING]
     moving = recording.tracks.valid & (recording.tracks.state[..., SPEED] > 1.0)
@@ -57,22 +62,23 @@ def carriageways(recording: Recording) -> tuple[Recording, ...]:
     parts = []
     for vehicles, direction in ((along, axis), (~along, axis + math.pi)):
         if vehicles.any():
-            lanelets = tuple(one for one in recording.lane_map.lanelets if _agrees(one, direction))
-            part = replace(
-                recording,
-                tracks=recording.tracks.select(np.flatnonzero(vehicles)),
-                lane_map=LaneMap(lanelets or recording.lane_map.lanelets),
+            tracks = recording.tracks.select(np.flatnonzero(vehicles))
+            driven = shapely.MultiPoint(tracks.state[tracks.valid][::20, :2])
+            lanelets = tuple(
+                one
+                for one in recording.lane_map.lanelets
+                if _agrees(one, direction) and _ring(one).distance(driven) < NEAR
             )
+            part = replace(recording, tracks=tracks, lane_map=LaneMap(lanelets))
             parts.append(rotate(part, float(wrap(np.array(direction)))))
     if len(parts) == 1:
         return tuple(parts)
     return tuple(replace(part, name=f"{part.name}-{number}") for number, part in enumerate(parts, start=1))
 
 
-def seen_stretch(tracks: Tracks) -> Float[np.ndarray, "T 2"]:
-    """Returns the `x` between which vehicles were seen, the same for every frame [m]: where the camera stands still."""
-    x = tracks.state[..., 0][tracks.valid]
-    return np.tile(np.percentile(x, [0.1, 99.9]), (tracks.num_frames, 1))
+def seen_stretch(x: Float[np.ndarray, " N"], num_frames: int) -> Float[np.ndarray, "T 2"]:
+    """Returns between which of the `x` vehicles were seen, the same for every frame [m]: for cameras that stand still."""
+    return np.tile(np.percentile(x, [0.1, 99.9]), (num_frames, 1))
 
 
 def turn_points(points: np.ndarray, angle: float) -> np.ndarray:
@@ -89,6 +95,10 @@ def wrap(angle: np.ndarray) -> np.ndarray:
 def _agrees(lanelet: Lanelet, direction: float) -> bool:
     chord = (lanelet.left[-1] + lanelet.right[-1]) - (lanelet.left[0] + lanelet.right[0])
     return bool(chord[0] * math.cos(direction) + chord[1] * math.sin(direction) > 0)
+
+
+def _ring(lanelet: Lanelet) -> shapely.Geometry:
+    return shapely.Polygon(np.concatenate([lanelet.left, lanelet.right[::-1]])).buffer(0)
 
 
 def _interpolate(run: np.ndarray, at: np.ndarray, *, dt: float) -> np.ndarray:
