@@ -1,0 +1,143 @@
+"""The command line: help, configurations, and errors that a person can act on."""
+
+import errno
+import subprocess
+import sys
+from importlib.resources import files
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+
+import worldmodel.app.report
+from worldmodel.app.cli import COMMANDS, main
+from worldmodel.app.compose import UsageError, build, compose
+
+CONFIGS = Path(str(files("configs")))
+MADE = [name for name in COMMANDS if (CONFIGS / f"{name}.yaml").exists()]
+AGENTS = sorted(path.stem for path in (CONFIGS / "agent").glob("*.yaml"))
+OTHERS = [
+    f"{folder.name}={path.stem}"
+    for folder in CONFIGS.iterdir()
+    if folder.name in ("cost", "data", "env", "protocol")
+    for path in folder.glob("*.yaml")
+]
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_names_the_overrides_and_an_example(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([name, "--help"]) == 0
+    out = capsys.readouterr().out
+    assert f"$ worldmodel {name}" in out
+    assert all(key in out for key, _ in COMMANDS[name].overrides)
+
+
+def test_the_overview_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == 0
+    out = capsys.readouterr().out
+    assert all(f"  {name} " in out for name in COMMANDS)
+
+
+def test_help_does_not_wait_for_heavy_imports() -> None:
+    code = "import sys; from worldmodel.app.cli import main; main(['--help']); "
+    code += "print('HEAVY', *(set(sys.modules) & {'torch', 'hydra', 'lightning', 'matplotlib'}))"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.splitlines()[-1].split() == ["HEAVY"]
+
+
+@pytest.mark.parametrize("name", MADE)
+def test_a_commands_configuration_composes_and_prints(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([name, "--cfg", "job"]) == 0
+    assert OmegaConf.create(capsys.readouterr().out) == compose(name)
+
+
+def test_an_override_reaches_the_composed_configuration() -> None:
+    assert compose("evaluate", ["agent=[no_action]", "seed=3"]).seed == 3
+    assert list(compose("evaluate", ["agent=[no_action,human]"]).agent) == ["no_action", "human"]
+
+
+@pytest.mark.parametrize("name", AGENTS)
+def test_every_agent_names_itself_and_its_classes_exist(name: str) -> None:
+    config = compose("evaluate", [f"agent=[{name}]", "checkpoint=model.pt"])
+    assert list(config.agent) == [name]
+    _assert_targets_exist(OmegaConf.to_container(config, resolve=True))
+
+
+@pytest.mark.parametrize("choice", OTHERS)
+def test_every_other_choice_names_classes_that_exist(choice: str) -> None:
+    _assert_targets_exist(OmegaConf.to_container(compose("evaluate", [choice, "agent=[no_action]"])))
+
+
+def test_a_source_names_classes_that_exist() -> None:
+    for path in (CONFIGS / "source").glob("*.yaml"):
+        config = compose("prepare", [f"source={path.stem}", "path=somewhere"])
+        _assert_targets_exist(OmegaConf.to_container(config, resolve=True))
+
+
+@pytest.mark.parametrize("name", ["no_action", "lane_keeping", "mpc_copy"])
+def test_agents_that_need_no_checkpoint_instantiate(name: str) -> None:
+    agent = build(compose("evaluate", [f"agent=[{name}]"]).agent[name])
+    assert callable(agent.plan)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["dmo"], 2, "unknown command 'dmo'; expected one of demo, prepare"),
+        (["report"], 2, "of is missing; add of="),
+        (["report", "of=nowhere"], 2, "nowhere holds no report.json"),
+        (["report", "off=nowhere"], 2, "off"),
+        (["report", "nowhere"], 2, "'nowhere' is no override; write key=value"),
+        (["prepare", "path=nowhere"], 1, "nowhere: no such file or folder"),
+        (["evaluate", "agent=[autopilot]"], 2, "agent/autopilot does not exist; agent is one of human"),
+        (["prepare", "path=.", "source=lidar"], 2, "source is one of commonroad"),
+    ],
+)
+def test_a_users_mistake_is_one_line_and_a_code(
+    arguments: list[str], code: int, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments) == code
+    error = capsys.readouterr().err
+    assert message in error
+    assert "Traceback" not in error and error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "message"),
+    [
+        (KeyboardInterrupt(), 130, "interrupted"),
+        (OSError(errno.ENOSPC, "No space left on device", "model.pt"), 1, "the disk is full: model.pt"),
+        (UsageError("no such thing"), 2, "no such thing"),
+        (ValueError("horizon=60 exceeds"), 1, "horizon=60 exceeds"),
+        (ZeroDivisionError("oops"), 1, "WORLDMODEL_DEBUG=1"),
+    ],
+)
+def test_what_a_command_raises_becomes_a_code(
+    error: BaseException, code: int, message: str,
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    def fail(config: object) -> None:
+        raise error
+
+    monkeypatch.setattr(worldmodel.app.report, "main", fail)
+    assert main(["report", "of=x"]) == code
+    assert message in capsys.readouterr().err
+
+
+def test_debugging_shows_the_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLDMODEL_DEBUG", "1")
+    with pytest.raises(UsageError):
+        main(["report"])
+
+
+def _assert_targets_exist(node: object) -> None:
+    import hydra.utils
+
+    if isinstance(node, dict):
+        if "_target_" in node:
+            assert callable(hydra.utils.get_method(node["_target_"]))
+        for part in node.values():
+            _assert_targets_exist(part)
+    elif isinstance(node, list):
+        for part in node:
+            _assert_targets_exist(part)

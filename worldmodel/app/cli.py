@@ -1,0 +1,196 @@
+"""The console script: `worldmodel COMMAND [key=value ...]`.
+
+Composes `configs/COMMAND.yaml` with the overrides and runs `worldmodel.app.COMMAND`. An error
+that the user can mend becomes one line on stderr and an exit code: 1 failed, 2 wrong usage, 130 interrupted.
+WORLDMODEL_DEBUG=1 shows where it came from.
+"""
+
+import errno
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Command:
+    """What `--help` says: one line, a description, the common overrides and examples."""
+
+    summary: str
+    description: str
+    overrides: tuple[tuple[str, str], ...]
+    examples: tuple[str, ...]
+
+
+RUN = (
+    ("run=FOLDER", "write there instead of into a new folder below runs/"),
+    ("seed=0", "of everything random"),
+)
+COMMANDS = {
+    "demo": Command(
+        "the whole way on recorded traffic, in about five minutes",
+        "Trains a world model on block A of US-101, drives the held-out vehicles of block B with it and\n"
+        "with its rivals, and writes report.html and summary.json. Needs no download. Given the folder of\n"
+        "an earlier run, it carries on after the last finished stage.",
+        (("seconds=110", "time for training"), *RUN),
+        ("worldmodel demo", "worldmodel demo run=runs/demo/2026-11-22_10-00-00"),
+    ),
+    "prepare": Command(
+        "recordings of any known format -> a store",
+        "Reads recorded traffic, checks it, makes it consistent with the vehicle model, splits it by\n"
+        "time and writes it as a store: a folder of parquet files with split.json.",
+        (
+            ("path=FILE_OR_FOLDER", "what to read (required)"),
+            ("source=NAME", "its format, one of configs/source"),
+            ("out=FOLDER", "the store to write"),
+            ("split.val=0.15 split.test=0.15", "shares of the time for validation and test"),
+        ),
+        ("worldmodel prepare source=commonroad path=scenes/ out=stores/mine",),
+    ),
+    "train": Command(
+        "a store -> a checkpoint",
+        "Trains a forward model: first deterministic, then with a latent. The checkpoint holds everything\n"
+        "that is needed to use it.",
+        (
+            ("data=us101", "or data=store data.path=FOLDER"),
+            ("seconds=110", "time budget; training stops there at the latest"),
+            ("logger=wandb", "log to Weights & Biases too, offline unless WANDB_MODE=online"),
+            *RUN,
+        ),
+        (
+            "worldmodel train seconds=600",
+            "worldmodel train data=store data.path=stores/mine logger=wandb",
+        ),
+    ),
+    "plan": Command(
+        "one decision, drawn",
+        "Loads a model, takes one vehicle at one frame of a recording, plans, and draws what it saw, what\n"
+        "it predicted, where it wants to go and what each cost term said.",
+        (
+            ("checkpoint=FILE", "the model (required)"),
+            ("recording=NAME vehicle=ID frame=N", "the moment; left out, the first that is possible"),
+            *RUN,
+        ),
+        ("worldmodel plan checkpoint=runs/demo/2026-11-22_10-00-00/model.pt frame=120",),
+    ),
+    "evaluate": Command(
+        "agents x episodes -> a table",
+        "Hands recorded vehicles over to each agent and writes one row per episode (episodes.parquet, .csv)\n"
+        "and the rates with their intervals (summary.json). Killed and started again with run=, it goes on\n"
+        "where it was.",
+        (
+            ("checkpoint=FILE", "the model (required by the agents that use it)"),
+            ("agent=[human,mpc_learnt]", "which to run, of configs/agent"),
+            ("protocol=v1", "the criterion: v1 or ppuu"),
+            *RUN,
+        ),
+        ("worldmodel evaluate checkpoint=model.pt agent=[lane_keeping,mpc_learnt]",),
+    ),
+    "report": Command(
+        "a finished run -> its HTML page, again",
+        "Renders report.html anew from what a run folder holds.",
+        (("of=FOLDER", "the run folder (required)"),),
+        ("worldmodel report of=runs/demo/2026-11-22_10-00-00",),
+    ),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command line `argv` and returns the exit code."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(_overview())
+        return 0 if arguments else 2
+    if arguments[0] == "--version":
+        print(importlib.import_module("worldmodel").__version__)
+        return 0
+    name, *rest = arguments
+    if name not in COMMANDS:
+        return _fail(f"unknown command {name!r}; expected one of {', '.join(COMMANDS)}", 2)
+    if {"-h", "--help"} & set(rest):
+        print(_help(name))
+        return 0
+    try:
+        return _run(name, rest)
+    except KeyboardInterrupt:
+        return _fail(f"interrupted; what {name} had finished is kept", 130)
+    except Exception as error:
+        if os.environ.get("WORLDMODEL_DEBUG") == "1":
+            raise
+        return _explain(error)
+
+
+def _run(name: str, arguments: list[str]) -> int:
+    # Imported here, so that --help does not wait for torch and Hydra.
+    from worldmodel.app.compose import compose, show
+
+    if arguments[:2] == ["--cfg", "job"]:
+        print(show(compose(name, arguments[2:])))
+        return 0
+    wrong = [argument for argument in arguments if "=" not in argument and not argument.startswith("~")]
+    if wrong:
+        return _fail(f"{wrong[0]!r} is no override; write key=value, or see worldmodel {name} --help", 2)
+    config = compose(name, arguments)
+    importlib.import_module(f"worldmodel.app.{name}").main(config)
+    return 0
+
+
+def _explain(error: Exception) -> int:
+    from worldmodel.app.compose import UsageError
+
+    # Hydra wraps what a constructor raised; the cause is the message that helps.
+    while type(error).__module__.startswith("hydra") and isinstance(error.__cause__, Exception):
+        error = error.__cause__
+    if isinstance(error, UsageError):
+        return _fail(str(error), 2)
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        return _fail(f"the disk is full: {error.filename or 'could not write'}; make room and start again", 1)
+    if isinstance(error, ValueError | OSError | ImportError):
+        return _fail(str(error), 1)
+    hint = "; this is a mistake in the program, WORLDMODEL_DEBUG=1 shows where"
+    return _fail(f"{type(error).__name__}: {error}{hint}", 1)
+
+
+def _fail(message: str, code: int) -> int:
+    print(f"worldmodel: {message}", file=sys.stderr)
+    return code
+
+
+def _overview() -> str:
+    lines = [f"  {name:10s} {command.summary}" for name, command in COMMANDS.items()]
+    return "\n".join(
+        [
+            "Learn a world model of traffic and plan with it.",
+            "",
+            "usage: worldmodel COMMAND [key=value ...]",
+            "",
+            *lines,
+            "",
+            "`worldmodel COMMAND --help` explains a command, `... --cfg job` prints its configuration.",
+        ]
+    )
+
+
+def _help(name: str) -> str:
+    command = COMMANDS[name]
+    width = max(len(key) for key, _ in command.overrides)
+    return "\n".join(
+        [
+            f"worldmodel {name}: {command.summary}",
+            "",
+            command.description,
+            "",
+            f"usage: worldmodel {name} [key=value ...]",
+            "",
+            *(f"  {key:{width}s}  {meaning}" for key, meaning in command.overrides),
+            "",
+            f"Every value of `worldmodel {name} --cfg job` can be set in the same way.",
+            "",
+            *(f"  $ {example}" for example in command.examples),
+        ]
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

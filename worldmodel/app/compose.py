@@ -1,0 +1,64 @@
+"""Configurations: composed from the package `configs`, checked, and turned into objects."""
+
+from collections.abc import Sequence
+from importlib.resources import files
+from typing import Any, TypeAlias
+
+import hydra.utils
+from hydra import compose as hydra_compose
+from hydra import initialize_config_module
+from hydra.errors import HydraException, MissingConfigException
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+Config: TypeAlias = Any
+"""An `omegaconf.DictConfig`; not named so, because its base class makes beartype warn."""
+
+
+class UsageError(ValueError):
+    """The command line asks for something that does not exist."""
+
+
+def compose(name: str, overrides: Sequence[str] = ()) -> Config:
+    """Returns `configs/<name>.yaml` with the overrides.
+
+    Raises:
+        UsageError: with Hydra's message, when an override is unknown or malformed.
+    """
+    try:
+        with initialize_config_module(config_module="configs", version_base="1.3"):
+            return hydra_compose(config_name=name, overrides=list(overrides))
+    except MissingConfigException as error:
+        raise UsageError(f"{error.missing_cfg_file} does not exist{_choices(error)}") from error
+    except (HydraException, OmegaConfBaseException) as error:
+        raise UsageError(" ".join(str(error).split())) from error
+
+
+def show(config: Config) -> str:
+    """Returns the configuration as YAML, interpolations as written."""
+    return OmegaConf.to_yaml(config).rstrip()
+
+
+def require(config: Config, *names: str) -> None:
+    """Checks that values without a default were given.
+
+    Raises:
+        UsageError: naming what to add to the command line.
+    """
+    for name in names:
+        if OmegaConf.is_missing(config, name):
+            raise UsageError(f"{name} is missing; add {name}=... to the command")
+
+
+def build(config: Any, **arguments: Any) -> Any:
+    """Returns the object that a configuration with `_target_` describes; lists and dicts as plain ones."""
+    return hydra.utils.instantiate(config, _convert_="all", **arguments)
+
+
+def _choices(error: MissingConfigException) -> str:
+    group, _, _ = str(error.missing_cfg_file).rpartition("/")
+    folder = files("configs").joinpath(group)
+    if not group or not folder.is_dir():
+        return ""
+    names = sorted(one.name.removesuffix(".yaml") for one in folder.iterdir() if one.name.endswith(".yaml"))
+    return f"; {group} is one of {', '.join(names)}"

@@ -1,0 +1,116 @@
+"""The folder of a run: made once, written atomically, its stages timed and resumable, named at the end."""
+
+import json
+import os
+import platform
+import resource
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+from rich.console import Console
+
+from worldmodel.app.compose import Config, show
+
+PACKAGES = ("highway-worldmodel", "torch", "lightning", "gymnasium", "numpy", "numba")
+STAGES = "stages.json"
+
+
+def write_atomic(path: str | Path, content: bytes | str) -> Path:
+    """Writes a file that is whole or not there; an older one stays until the new one is complete."""
+    path = Path(path)
+    encoded = content.encode() if isinstance(content, str) else content
+    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with partial.open("wb") as stream:
+            stream.write(encoded)
+            stream.flush()
+            os.fsync(stream.fileno())
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+    return path
+
+
+def versions() -> dict[str, str]:
+    """Returns the versions of what decides the result."""
+    return {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}}
+
+
+@dataclass
+class Run:
+    """A run folder; `stage` skips what an earlier, interrupted run of the same folder has finished."""
+
+    folder: Path
+    command: str
+    console: Console = field(default_factory=lambda: Console(stderr=True))
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @classmethod
+    def start(cls, config: Config, command: str) -> "Run":
+        """Returns the run in `config.run`, or in a new `runs/<command>/<date-time>`; saves the config.
+
+        Raises:
+            ValueError: when the folder was made with another configuration.
+        """
+        stamp = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
+        folder = Path(config.run) if config.get("run") else Path("runs") / command / stamp
+        folder.mkdir(parents=True, exist_ok=True)
+        text = show(OmegaConf.create({key: value for key, value in config.items_ex(False) if key != "run"}))
+        saved = folder / "config.yaml"
+        if saved.exists() and saved.read_text(encoding="utf-8") != text + "\n":
+            raise ValueError(
+                f"{saved} differs from the configuration asked for; repeat the run's own overrides "
+                "or use another folder"
+            )
+        write_atomic(saved, text + "\n")
+        write_atomic(folder / "versions.json", json.dumps(versions(), indent=2) + "\n")
+        run = cls(folder, command)
+        if (folder / STAGES).exists():
+            run.seconds = json.loads((folder / STAGES).read_text(encoding="utf-8"))
+        return run
+
+    def stage(self, name: str, work: Callable[[], Any], *, files: tuple[str, ...] = ()) -> None:
+        """Does a stage unless it is recorded as done and its `files` are there; records its time."""
+        if name in self.seconds and all((self.folder / one).exists() for one in files):
+            self.console.print(f"[dim]{name}: done before[/dim]")
+            return
+        with self.timed(name):
+            work()
+        write_atomic(self.folder / STAGES, json.dumps(self.seconds, indent=2) + "\n")
+
+    @contextmanager
+    def timed(self, name: str) -> Iterator[None]:
+        """Times a part of the run, and says so."""
+        self.console.print(f"[bold]{name}[/bold]")
+        start = time.perf_counter()
+        yield
+        self.seconds[name] = round(time.perf_counter() - start, 2)
+        self.console.print(f"[dim]{name}: {self.seconds[name]:.1f} s[/dim]")
+
+    def write(self, name: str, content: bytes | str | Mapping[str, Any]) -> Path:
+        """Writes a file of the run; a mapping becomes JSON."""
+        if isinstance(content, Mapping):
+            content = json.dumps(content, indent=2, allow_nan=False) + "\n"
+        return write_atomic(self.folder / name, content)
+
+    def close(self) -> None:
+        """Names the folder and its files."""
+        print(f"{self.folder}/")
+        for path in sorted(self.folder.iterdir()):
+            if not path.name.startswith("."):
+                size = f"{path.stat().st_size / 1e3:,.0f} kB" if path.is_file() else "folder"
+                print(f"  {path.name:24s} {size:>10s}")
+
+
+def peak_memory() -> float:
+    """Returns the most memory this process has held [GB]."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (1e9 if sys.platform == "darwin" else 1e6)
