@@ -15,8 +15,8 @@ FRACTION_BITS = 24
 
 @njit(cache=True, nogil=True)
 @no_type_check
-def draw_vehicles(views, frames, exclude, index, reach, resolution, out, channel):
-    """Draws into `out[:, channel]` the boxes of each view's frame, except that of row `exclude`.
+def draw_vehicles(views, frames, exclude, index, reach, resolution, target):
+    """Draws the boxes of each view's frame, except that of row `exclude`.
 
     Args:
         views: `(N, 3)`, world pose of the viewer [m, m, rad].
@@ -26,14 +26,14 @@ def draw_vehicles(views, frames, exclude, index, reach, resolution, out, channel
             length and half width; those of a frame adjacent and ordered by x.
         reach: largest half diagonal of a box [m].
         resolution: [m/px]
-        out: `(N, C, H, W)` uint8.
-        channel: which.
+        target: `out (M, C, H, W)` uint8, the row of it for each view, the channel.
     """
+    out, where, channel = target
     offsets, rows, boxes = index
     height, width = out.shape[2], out.shape[3]
     ahead, aside = height * resolution / 2, width * resolution / 2
     for n in range(views.shape[0]):
-        image = out[n, channel]
+        image = out[where[n], channel]
         image[:] = 0
         x, y, cos_view, sin_view = views[n, 0], views[n, 1], cos(views[n, 2]), sin(views[n, 2])
         reach_x = abs(cos_view) * ahead + abs(sin_view) * aside + reach
@@ -84,7 +84,7 @@ def _draw_box(image, along, across, cos_box, sin_box, half_length, half_width):
 
 @njit(cache=True, nogil=True)
 @no_type_check
-def draw_texture(views, texture, frame, resolution, out, channels):
+def draw_texture(views, texture, frame, resolution, target):
     """Looks up the nearest texel at every pixel centre; outside the texture is off-road.
 
     Args:
@@ -92,9 +92,10 @@ def draw_texture(views, texture, frame, resolution, out, channels):
         texture: `(NX, NY)` uint16, lane + 256 off-road.
         frame: x and y of the texture's corner, size of a texel along x and y [m].
         resolution: [m/px]
-        out: `(N, C, H, W)` uint8.
-        channels: where lane and off-road go; -1 for nowhere.
+        target: `out (M, C, H, W)` uint8, the row of it for each view, the channels for lane and off-road
+            (-1: nowhere).
     """
+    out, where, lane_channel, off_road_channel = target
     rows, cols = out.shape[2] - 1, out.shape[3] - 1
     scale_x, scale_y = resolution / frame[2], resolution / frame[3]
     crop = np.empty(out.shape[2] * out.shape[3], dtype=np.uint16)
@@ -114,12 +115,12 @@ def draw_texture(views, texture, frame, resolution, out, channels):
             _look_up(texture, steps, out.shape[2], out.shape[3], crop)
         else:
             _look_up_checked(texture, steps, out.shape[2], out.shape[3], crop)
-        if channels[0] >= 0:
-            lane = out[n, channels[0]].reshape(crop.size)
+        if lane_channel >= 0:
+            lane = out[where[n], lane_channel].reshape(crop.size)
             for pixel in range(crop.size):
                 lane[pixel] = np.uint8(crop[pixel])
-        if channels[1] >= 0:
-            off_road = out[n, channels[1]].reshape(crop.size)
+        if off_road_channel >= 0:
+            off_road = out[where[n], off_road_channel].reshape(crop.size)
             for pixel in range(crop.size):
                 off_road[pixel] = np.uint8(crop[pixel] >> np.uint16(8))
 
@@ -171,6 +172,17 @@ def _look_up_checked(texture, steps, height, width, crop):
             crop[r * width + c] = 0xFF00
             if 0 <= i < texture.shape[0] and 0 <= j < texture.shape[1]:
                 crop[r * width + c] = texture[i, j]
+
+
+@njit(cache=True, nogil=True)
+@no_type_check
+def mark_covered(views, coverage, ahead, out):
+    """Writes whether each row's centre, `ahead` of the view, has an x within the view's `coverage`."""
+    for n in range(views.shape[0]):
+        cos_view = cos(views[n, 2])
+        for r in range(ahead.shape[0]):
+            x = views[n, 0] + cos_view * ahead[r]
+            out[n, r] = coverage[n, 0] <= x <= coverage[n, 1]
 
 
 @njit(cache=True, nogil=True)

@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
-from worldmodel.scene._raster_numba import draw_texture, draw_vehicles
+from worldmodel.scene._raster_numba import draw_texture, draw_vehicles, mark_covered
 from worldmodel.scene.kinematics import relative_pose
 from worldmodel.scene.texture import RoadTexture
 from worldmodel.scene.track import HEADING, Recording, X, Y
@@ -114,8 +114,9 @@ class Renderer:
         frames: Int[np.ndarray, " N"],
         exclude: Int[np.ndarray, " N"],
         *,
-        out: UInt8[np.ndarray, "N C H W"] | None = None,
-    ) -> UInt8[np.ndarray, "N C H W"]:
+        out: UInt8[np.ndarray, "M C H W"] | None = None,
+        where: Int[np.ndarray, " N"] | None = None,
+    ) -> UInt8[np.ndarray, "M C H W"]:
         """Returns what each viewer sees.
 
         Args:
@@ -123,34 +124,40 @@ class Renderer:
             frames: of the recording.
             exclude: row of the vehicle that is not drawn (the ego), or -1.
             out: written and returned instead of a new array.
+            where: row of `out` that each view is written to, without it one after the other.
 
         Raises:
-            ValueError: a frame outside the recording, or an `out` of another shape.
+            ValueError: a frame outside the recording, or an `out` that does not fit.
         """
         spec, frames = self.spec, self._checked(frames)
         views, exclude = _contiguous(views, np.float64), _contiguous(exclude, np.int64)
-        shape = (len(views), len(spec.channels), spec.height, spec.width)
-        if out is None:
-            out = np.empty(shape, dtype=np.uint8)
-        elif out.shape != shape:
-            raise ValueError(f"out has shape {out.shape}, expected {shape} (views, channels, height, width)")
+        shape = (len(spec.channels), spec.height, spec.width)
+        where = np.arange(len(views)) if where is None else _contiguous(where, np.int64)
+        out = np.empty((len(views), *shape), dtype=np.uint8) if out is None else out
+        if out.shape[1:] != shape or (len(where) and not 0 <= where.min() <= where.max() < len(out)):
+            raise ValueError(
+                f"out has shape {out.shape}, expected at least {where.max(initial=-1) + 1} rows of {shape} "
+                "(channels, height, width)"
+            )
         lane, vehicles, off_road = (
             spec.channels.index(channel) if channel in spec.channels else -1 for channel in Channel
         )
         if vehicles >= 0:
-            draw_vehicles(views, frames, exclude, self._index, self._reach, spec.resolution, out, vehicles)
+            target = (out, where, vehicles)
+            draw_vehicles(views, frames, exclude, self._index, self._reach, spec.resolution, target)
         if lane >= 0 or off_road >= 0:
             frame = (*self.texture.corner, *self.texture.texel)
-            draw_texture(views, self.texture.values, frame, spec.resolution, out, (lane, off_road))
+            draw_texture(views, self.texture.values, frame, spec.resolution, (out, where, lane, off_road))
         return out
 
     def covered_rows(
         self, views: Float[np.ndarray, "N 3"], frames: Int[np.ndarray, " N"]
     ) -> Bool[np.ndarray, "N H"]:
         """Returns whether the centre of each raster row lies on road that was recorded in the frame."""
-        coverage = self.coverage[self._checked(frames)]
-        x = views[:, :1] + np.cos(views[:, 2:]) * self.spec.row_positions()  # (N, H)
-        return np.asarray((x >= coverage[:, :1]) & (x <= coverage[:, 1:]))
+        covered = np.empty((len(views), self.spec.height), dtype=np.bool_)
+        coverage = _contiguous(self.coverage[self._checked(frames)], np.float64)
+        mark_covered(_contiguous(views, np.float64), coverage, self.spec.row_positions(), covered)
+        return covered
 
     def _checked(self, frames: np.ndarray) -> np.ndarray:
         frames = _contiguous(frames, np.int64)
