@@ -1,7 +1,7 @@
 """The frozen dataclasses that cross package borders. Torch tensors, SI units, scenes first.
 
-Two frames are used. *World*: the recording's. *Planning frame*: the ego's pose at the newest frame of an `Obs`,
-`x` ahead, `y` left; everything a model predicts and a cost reads is in it.
+Two frames are used. *World*: the recording's. *Planning frame*: the ego's pose at the newest frame of an
+`Obs`, `x` ahead, `y` left; everything a model predicts and a cost reads is in it.
 """
 
 from collections.abc import Mapping
@@ -15,15 +15,15 @@ from torch import Tensor
 class Indexed:
     """A dataclass of tensors that share their first dimension: index and move them together."""
 
-    def __getitem__(self, index):  # noqa: ANN001, ANN204 - the same type comes back
+    def __getitem__(self, index):
         """Returns the rows `index` (slice, mask or index tensor) of every tensor."""
         return self._map(lambda part: part[index])
 
-    def to(self, device: torch.device | str):  # noqa: ANN201
+    def to(self, device: torch.device | str):
         """Returns the same on `device`."""
         return self._map(lambda part: part.to(device))
 
-    def _map(self, fn):  # noqa: ANN001, ANN202
+    def _map(self, fn):
         parts = {one.name: getattr(self, one.name) for one in fields(self)}  # type: ignore[arg-type]
         return type(self)(
             **{name: fn(part) if isinstance(part, Tensor) else part for name, part in parts.items()}
@@ -39,8 +39,8 @@ class Obs(Indexed):
         state: ego states `x, y, heading, speed` in the world frame [m, m, rad, m/s].
         size: ego length and width [m].
         road: the known road around the newest pose, in the planning frame (`worldmodel.scene.road`).
-        origin: recording, vehicle row and frame (newest) the observation was taken at. Only oracles and rule-based
-            baselines may look things up by it.
+        origin: recording, vehicle row and frame (newest) the observation was taken at. Only oracles and
+            rule-based baselines may look things up by it.
         scene: number of the running episode each row belongs to; planners key their memory by it.
     """
 
@@ -65,7 +65,8 @@ class Clip(Indexed):
         state: recorded ego states, world frame.
         action: `action[t]` leads from `state[t]` to `state[t + 1]`.
         view: world pose `x, y, heading` at which each raster was drawn.
-        covered: whether the raster row lies on road that was being recorded; losses and metrics ignore the others.
+        covered: whether the raster row lies on road that was being recorded; losses and metrics ignore the
+            others.
         size: ego length and width [m].
         road: as in `Obs`, around the newest history pose.
         origin: recording, vehicle row and frame (of the newest history frame).
@@ -140,7 +141,8 @@ class CostTerms:
     @property
     def total(self) -> Float[Tensor, "B T"]:
         """The weighted sum of the terms."""
-        return torch.stack([self.weights[name] * term for name, term in self.terms.items()]).sum(0)
+        stacked = torch.stack(list(self.terms.values()), dim=-1)
+        return stacked @ stacked.new_tensor([self.weights[name] for name in self.terms])
 
 
 @dataclass(frozen=True)

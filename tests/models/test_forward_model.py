@@ -38,7 +38,7 @@ def test_alignment_leaves_a_still_comoving_world_unchanged() -> None:
 
 
 def test_alignment_undoes_the_egos_braking() -> None:
-    """The ego braked from 11 to 10 m/s; in the co-moving frame of 10 m/s an old frame was drawn farther back."""
+    """The ego braked: seen from the co-moving frame, an old frame was drawn farther back."""
     clip = make_clip()
     state = clip.state[:, :HISTORY].clone()
     state[:, 0, 0] -= SPEC.resolution  # the oldest raster was drawn one pixel farther back
@@ -96,14 +96,14 @@ def test_one_batch_can_be_overfitted(latent: GaussianLatent | None) -> None:
     clip = make_clip(batch=2, relative_speed=6.0)
     optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
     errors = []
-    for _ in range(150):
+    for _ in range(60):
         unroll = model.unroll_clip(clip)
         error = masked_mse(unroll.logits, vehicles(clip), clip.covered[:, HISTORY:])
         optimizer.zero_grad()
         (error + unroll.penalty.mean()).backward()
         optimizer.step()
         errors.append(error.item())
-    assert errors[-1] < 0.2 * errors[0]
+    assert errors[-1] < 0.4 * errors[0]
 
 
 def test_gradient_reaches_every_parameter() -> None:

@@ -78,7 +78,7 @@ def test_later_rasters_depend_on_early_actions_through_the_network_too() -> None
 
 
 def test_braking_moves_the_world_ahead() -> None:
-    """Untrained (copying) others keep 10 m/s; the ego that brakes sees them move ahead by the distance it lost."""
+    """Copied others keep 10 m/s; the ego that brakes sees them move ahead by what it lost."""
     model = ForwardModel(spec=SPEC, history=HISTORY, channels=16).eval()
     world, obs = EgoSplit(model), make_obs()
     action = torch.zeros(2, 10, 2)
@@ -142,7 +142,7 @@ def test_true_context_draws_the_recorded_future() -> None:
     from worldmodel.data.synthetic import make_recording
     from worldmodel.scene.raster import Renderer
 
-    recording = make_recording(seed=0, num_vehicles=6, num_frames=60)
+    recording = make_recording(seed=0, num_vehicles=30, num_frames=60)
     vehicle, frame = 2, 20
     state = torch.from_numpy(recording.tracks.state[vehicle, frame - HISTORY + 1 : frame + 1])
     obs = make_obs(1)
@@ -154,11 +154,11 @@ def test_true_context_draws_the_recorded_future() -> None:
         torch.tensor([[0, vehicle, frame]]),
         obs.scene,
     )
-    context = TrueContext([recording], spec=SPEC)(obs, 5)
+    context = TrueContext([recording])(obs, 5)
     from worldmodel.scene import comoving_views
 
     view = comoving_views(state[-1].float().double(), 5, 0.1).numpy()
-    expected = Renderer(recording, SPEC).render(
+    expected = Renderer(recording).render(
         view, torch.arange(frame + 1, frame + 6).numpy(), torch.full((5,), vehicle).numpy()
     )
     assert (context.image[0, :, 0] * 255).round().to(torch.uint8).numpy().tolist() == expected[:, 1].tolist()

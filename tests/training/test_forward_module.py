@@ -70,7 +70,7 @@ def test_lightning_trains_and_validates(tmp_path: Path, latent: GaussianLatent |
 
 
 def test_a_resumed_run_ends_where_an_uninterrupted_one_does(tmp_path: Path) -> None:
-    """Killed after one epoch and resumed from the checkpoint, a deterministic model ends with the same weights."""
+    """Stopped after one epoch and resumed, a deterministic model ends with the same weights."""
     whole = make_module()
     whole.model.dropout = 0.0
     trainer(tmp_path, max_epochs=2, enable_checkpointing=False).fit(whole, loader(), loader(1))

@@ -1,6 +1,7 @@
-"""How well rasters are predicted: error, overlap and sharpness of the vehicle channel, per window and horizon step.
+"""How well rasters are predicted: error, overlap and sharpness of the vehicle channel, by horizon.
 
-Scores are kept per window, so that intervals can be bootstrapped over vehicles. Only rows that were being recorded count.
+Scores are kept per window, so that intervals can be bootstrapped over vehicles. Only rows that were being
+recorded count.
 """
 
 from collections.abc import Callable, Iterable
@@ -14,7 +15,7 @@ from torch import Tensor
 from worldmodel.types import Clip
 
 Predictor = Callable[[Clip], Float[Tensor, "S B T 1 H W"]]
-"""Clip (of which only the history may be read, oracles apart) -> `S` sampled futures in the co-moving frame, in [0, 1]."""
+"""Clip (whose history alone may be read, oracles apart) -> `S` co-moving futures, in [0, 1]."""
 
 OCCUPIED = 0.5
 """Grey value from which a pixel counts as occupied in the overlap."""

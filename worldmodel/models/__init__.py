@@ -17,7 +17,7 @@ from worldmodel.models.context import (
 )
 from worldmodel.models.ego_split import EgoSplit
 from worldmodel.models.forward_model import ForwardModel, Memory
-from worldmodel.models.latent import GaussianLatent, LatentSample, NoLatent, gaussian_kl
+from worldmodel.models.latent import GaussianLatent, Latent, LatentSample, NoLatent, gaussian_kl
 from worldmodel.models.loss import masked_bce, masked_mse
 
 __all__ = [
@@ -29,6 +29,7 @@ __all__ = [
     "FixedContext",
     "ForwardModel",
     "GaussianLatent",
+    "Latent",
     "LatentSample",
     "LearntContext",
     "Memory",

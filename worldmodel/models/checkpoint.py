@@ -115,7 +115,7 @@ def plain(value: Any) -> Any:
 
 
 def build(config: Any) -> Any:
-    """Returns what a plain config describes. Only modules and raster specs are built: nothing else is ever called."""
+    """Returns what a plain config describes; only modules and raster specs are ever called."""
     if not isinstance(config, Mapping) or "_target_" not in config:
         return config
     module, _, name = config["_target_"].rpartition(".")

@@ -1,8 +1,8 @@
-"""Fixed context: the others are predicted once per decision, in the co-moving frame, and the ego moves through them.
+"""Fixed context: the others are predicted once per decision, and the ego moves through them.
 
-Ten times cheaper than `EgoSplit`: the planner's gradient runs through the ego's pose only, and nobody reacts to the ego. Where
-the prediction comes from is a part of its own: the learnt model, a copy of the newest raster, a world that stands still, or
-the recorded future (the upper bound: what a perfect model would give).
+Ten times cheaper than `EgoSplit`: the planner's gradient runs through the ego's pose only, and nobody reacts
+to the ego. Where the prediction comes from is a part of its own: the learnt model, a copy of the newest
+raster, a world that stands still, or the recorded future (the upper bound: what a perfect model would give).
 """
 
 from collections.abc import Callable, Sequence
@@ -23,7 +23,7 @@ from worldmodel.types import Indexed, Obs, Prediction, Rollout
 
 @dataclass(frozen=True)
 class Context(Indexed):
-    """Predicted vehicle rasters in the co-moving frame, with their epistemic variance where it is estimated."""
+    """Predicted vehicle rasters in the co-moving frame, and their epistemic variance if estimated."""
 
     image: Float[Tensor, "B T 1 H W"]
     variance: Float[Tensor, "B T 1 H W"] | None = None
@@ -120,18 +120,22 @@ class LearntContext:
         model: the forward model; put into eval mode.
         num_latents: futures drawn from the prior and averaged (1 draw for a deterministic model).
         num_masks: members of the dropout ensemble; 0 leaves the variance out.
-        seed: of latents and masks; the same for every decision, so that decisions differ by what is seen only.
+        seed: of latents and masks; the same for every decision, so that decisions differ by what is seen
+            only.
     """
 
     def __init__(
         self, model: ForwardModel, *, num_latents: int = 1, num_masks: int = 0, seed: int = 0
     ) -> None:
         self.model = model.eval()
-        self.num_latents = num_latents if int(model.latent.dim) else 1  # type: ignore[arg-type]
+        self.num_latents = num_latents if model.latent.dim else 1  # type: ignore[arg-type]
         self.num_masks, self.seed = num_masks, seed
 
     def __call__(self, obs: Obs, num_steps: int) -> Context:
-        """Returns the mean prediction; the variance is that of the ensemble's means."""
+        """Returns the mean prediction; the variance is that of the ensemble's means.
+
+        A member's masks are the same for every scene: a member is one function.
+        """
         device = next(self.model.parameters()).device
         generator = Generator(device).manual_seed(self.seed)
         members = [None] if not self.num_masks else range(self.num_masks)
@@ -139,18 +143,12 @@ class LearntContext:
         means = []
         for _ in members:
             repeated = memory.repeat(self.num_latents)
-            masks = self._shared_masks(repeated.features, generator) if self.num_masks else None
+            masks = self.model.sample_masks(memory.features[:1], generator) if self.num_masks else None
             frames = unroll_prior(self.model, repeated, num_steps, generator=generator, masks=masks)
             means.append(frames.unflatten(0, (-1, self.num_latents)).mean(1))
         stacked = torch.stack(means)
         variance = stacked.var(0) if self.num_masks > 1 else None
         return Context(stacked.mean(0), variance)
-
-    def _shared_masks(self, like: Tensor, generator: Generator) -> list[Tensor]:
-        """One member's masks, the same for every scene: a member is one function."""
-        return [
-            mask.expand(like.shape[0], -1, -1, -1) for mask in self.model.sample_masks(like[:1], generator)
-        ]
 
 
 class CopyContext:
@@ -179,7 +177,7 @@ class StaticContext:
 
 
 class TrueContext:
-    """The recorded future, looked up by `Obs.origin`: what a perfect world model would predict (nobody reacts to the ego)."""
+    """The recorded future, looked up by `Obs.origin`: what a perfect world model would predict."""
 
     def __init__(
         self, recordings: Sequence[Recording], *, spec: RasterSpec | None = None, dt: float = 0.1
@@ -215,7 +213,7 @@ def unroll_prior(
     generator: Generator | None = None,
     masks: Sequence[Tensor] | None = None,
 ) -> Float[Tensor, "B T 1 H W"]:
-    """Returns the future in the co-moving frame with the ego keeping its speed and heading, latents from the prior."""
+    """Returns the co-moving future if the ego keeps speed and heading, latents from the prior."""
     hidden, steps = memory.features, []
     motion = model.embed_motion(hidden.new_zeros(hidden.shape[0], 4), memory.speed)
     for _ in range(-(-num_steps // model.stride)):

@@ -1,8 +1,8 @@
 """The ego is kinematic, the world is learnt: a `WorldModel` with the full gradient from rasters to actions.
 
-The forward model predicts the others in the co-moving frame, driven by how far the ego strays from it; the ego moves by
-`scene.kinematics`; the predicted raster is then looked at from where the ego has gone. An action therefore changes the next
-raster at once (the view moves) and the later ones twice (the others may react).
+The forward model predicts the others in the co-moving frame, driven by how far the ego strays from it; the
+ego moves by `scene.kinematics`; the predicted raster is then looked at from where the ego has gone. An action
+therefore changes the next raster at once (the view moves) and the later ones twice (the others may react).
 """
 
 from dataclasses import dataclass, replace

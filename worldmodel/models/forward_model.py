@@ -1,15 +1,16 @@
 """The forward model: what the other road users will do, as rasters in the co-moving frame.
 
-`s[t+1] = g(s[t], a[t], z[t])` in four parts: an encoder (frame -> feature map, each frame once), a mixer of the history
-into a hidden map, a residual dynamics core driven by the ego's motion and the latent, and a decoder. The core takes one
-step every `stride` frames; the decoder then emits the `stride` frames of that step, each as a flow from the newest
-observed raster and a residual in logit space:
+`s[t+1] = g(s[t], a[t], z[t])` in four parts: an encoder (frame -> feature map, each frame once), a mixer of
+the history into a hidden map, a residual dynamics core driven by the ego's motion and the latent, and a
+decoder. The core takes one step every `stride` frames; the decoder then emits the `stride` frames of that
+step, each as a flow from the newest observed raster and a residual in logit space:
 
     frame = sigmoid(logit(clamp(warp(newest, flow))) + residual)
 
-Both are zero at birth, so an untrained model repeats the newest raster in the frame that moves with the ego: the
-*copy* baseline. Nothing is resampled twice, so frames do not blur over the unroll. Only the vehicles are predicted; lanes
-and road edge are known (`Obs.road`). The ego's own motion is not predicted either: see `EgoSplit`.
+Both are zero at birth, so an untrained model repeats the newest raster in the frame that moves with the ego:
+the *copy* baseline. Nothing is resampled twice, so frames do not blur over the unroll. Only the vehicles are
+predicted; lanes and road edge are known (`Obs.road`). The ego's own motion is not predicted either: see
+`EgoSplit`.
 """
 
 from collections.abc import Sequence
@@ -20,14 +21,14 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Generator, Tensor, nn
 
-from worldmodel.models.latent import NoLatent
+from worldmodel.models.latent import Latent, NoLatent
 from worldmodel.models.view import flow_warp, move_view
 from worldmodel.nn import FrameEncoder, ResidualBlock, dropout_mask
 from worldmodel.scene import Channel, RasterSpec, relative_pose
 from worldmodel.types import Clip, Obs
 
 EDGE = 0.01
-"""Predicted grey values stay this far from 0 and 1 before the residual is added, so that logits are finite."""
+"""Grey values stay this far from 0 and 1 before the residual is added, so that logits are finite."""
 FLOW_SCALE = 5.0
 """Flow of a decoder output of one [m]."""
 
@@ -69,7 +70,8 @@ class ForwardModel(nn.Module):
     """Predicts the vehicle channel in the co-moving frame.
 
     Args:
-        encoder: frame -> feature map; offers `features`, `stride` and `config` (`worldmodel.nn.FrameEncoder`).
+        encoder: frame -> feature map; offers `features`, `stride` and `config`
+            (`worldmodel.nn.FrameEncoder`).
         latent: `NoLatent()` for a deterministic model, `GaussianLatent(...)` for a stochastic one.
         spec: the rasters it reads and predicts.
         history: frames `K` of an observation.
@@ -87,6 +89,7 @@ class ForwardModel(nn.Module):
 
     predicts = (Channel.VEHICLES,)
 
+    latent: Latent
     speed_mean: Tensor
     speed_std: Tensor
     deviation_std: Tensor
@@ -95,7 +98,7 @@ class ForwardModel(nn.Module):
         self,
         *,
         encoder: nn.Module | None = None,
-        latent: nn.Module | None = None,
+        latent: Latent | None = None,
         spec: RasterSpec | None = None,
         history: int = 10,
         stride: int = 5,
@@ -120,7 +123,7 @@ class ForwardModel(nn.Module):
             nn.Conv2d(history * features, channels, 1), nn.SiLU(), nn.Conv2d(channels, channels, 3, padding=1)
         )
         self.motion = nn.Sequential(nn.Linear(5, channels), nn.SiLU(), nn.Linear(channels, channels))
-        self.expander = LatentExpander(int(self.latent.dim), channels, self.cells)  # type: ignore[arg-type]
+        self.expander = LatentExpander(self.latent.dim, channels, self.cells)
         self.core = nn.ModuleList(ResidualBlock(channels) for _ in range(depth))
         self.decoder = nn.Conv2d(channels, stride * (2 + self.cell[0] * self.cell[1]), 3, padding=1)
         nn.init.zeros_(self.decoder.weight)
@@ -157,7 +160,7 @@ class ForwardModel(nn.Module):
         ]
 
     def encode(self, obs: Obs) -> Memory:
-        """Reads the history once: aligns every frame with the co-moving frame, encodes it, mixes over time."""
+        """Reads the history: aligns the frames with the co-moving frame, encodes and mixes them."""
         self._check(obs)
         image = obs.image.to(self.deviation_std.dtype) / 255
         aligned = self._align(image, obs.state)
@@ -183,7 +186,7 @@ class ForwardModel(nn.Module):
     def embed_motion(
         self, deviation: Float[Tensor, "B 4"], speed: Float[Tensor, " B"]
     ) -> Float[Tensor, "B C"]:
-        """Returns the code of the ego's motion: its state minus the co-moving frame's, and that frame's speed."""
+        """Returns the code of the ego's state minus the co-moving frame's, and that frame's speed."""
         scaled = [deviation / self.deviation_std, ((speed - self.speed_mean) / self.speed_std).unsqueeze(-1)]
         return self.motion(torch.cat(scaled, dim=-1))
 
@@ -254,7 +257,7 @@ class ForwardModel(nn.Module):
         """Decodes all core steps in one call."""
         num = len(steps)
         features = torch.stack(list(steps), dim=1).flatten(0, 1)
-        repeated = None if masks is None else [mask.repeat_interleave(num, 0) for mask in masks]
+        repeated = None if masks is None else [_per_row(mask, num) for mask in masks]
         frames = self.decode(features, newest.repeat_interleave(num, 0), repeated)
         return frames.unflatten(0, (-1, num)).flatten(1, 2)
 
@@ -299,7 +302,7 @@ class ForwardModel(nn.Module):
 
 
 class LatentExpander(nn.Module):
-    """Spreads a latent vector over the hidden map: linear to a coarse map, upsampled, mixed into the channels (from zero)."""
+    """Spreads a latent vector over the hidden map: linear to a coarse map, mixed in, upsampled."""
 
     coarse = (8, 3)
 
@@ -317,6 +320,11 @@ class LatentExpander(nn.Module):
             return 0.0
         coarse = self.linear(latent).unflatten(1, (self.width, *self.coarse))
         return F.interpolate(self.mix(coarse), size=self.cells, mode="bilinear", align_corners=False)
+
+
+def _per_row(mask: Float[Tensor, "B C 1 1"], times: int) -> Float[Tensor, "B2 C 1 1"]:
+    """Repeats every row's mask; a mask shared by all rows stays one."""
+    return mask if mask.shape[0] == 1 else mask.repeat_interleave(times, 0)
 
 
 def _unshuffle(cells: Float[Tensor, "B P H W"], cell: tuple[int, int]) -> Float[Tensor, "B 1 H2 W2"]:

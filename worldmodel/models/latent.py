@@ -1,9 +1,11 @@
-"""Latent variables: what the past does not determine. One class each; the forward model does not know which it holds.
+"""Latent variables: what the past does not determine. The forward model does not know which it holds.
 
-A latent offers a prior to draw from, a posterior that reads the future while training, and its regulariser's value.
+A latent offers a prior to draw from, a posterior that reads the future while training, and its regulariser's
+value.
 """
 
 from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -16,6 +18,29 @@ class LatentSample:
 
     z: Float[Tensor, "B Z"]
     penalty: Float[Tensor, " B"]
+
+
+@runtime_checkable
+class Latent(Protocol):
+    """What the forward model asks of a latent, which is an `nn.Module` besides."""
+
+    dim: int
+    config: dict[str, Any]
+
+    def prior(
+        self, hidden: Float[Tensor, "B C H W"], generator: Generator | None = None
+    ) -> Float[Tensor, "B Z"]:
+        """Draws from the prior, as at planning time."""
+        ...
+
+    def posterior(
+        self,
+        hidden: Float[Tensor, "B C H W"],
+        target: Float[Tensor, "B F H W"],
+        generator: Generator | None = None,
+    ) -> LatentSample:
+        """Draws from what the encoded future suggests, while training."""
+        ...
 
 
 class NoLatent(nn.Module):
@@ -44,11 +69,11 @@ class NoLatent(nn.Module):
 
 
 class GaussianLatent(nn.Module):
-    """`z ~ N(0, I)` a priori; the encoder of the future predicts `q(z | hidden, target) = N(mu, diag sigma^2)`.
+    """`z ~ N(0, I)`; an encoder of the future predicts `q(z | hidden, target) = N(mu, diag sigma^2)`.
 
-    z-dropout (Henaff et al. 2019, section 3.1): with probability `z_dropout`, drawn *per sample*, the posterior is
-    replaced by a draw from the prior, so that the model cannot leave to z what the action explains. Such samples pay
-    no KL.
+    z-dropout (Henaff et al. 2019, section 3.1): with probability `z_dropout`, drawn *per sample*, the
+    posterior is replaced by a draw from the prior, so that the model cannot leave to z what the action
+    explains. Such samples pay no KL.
 
     Args:
         channels: of the hidden state.
@@ -114,5 +139,5 @@ class GaussianLatent(nn.Module):
 
 
 def gaussian_kl(mean: Float[Tensor, "*B Z"], log_var: Float[Tensor, "*B Z"]) -> Float[Tensor, "*B"]:
-    """Returns `KL(N(mean, exp(log_var)) || N(0, I)) = -1/2 sum(1 + log_var - mean^2 - exp(log_var))` [nat]."""
+    """Returns `KL(N(mean, exp(log_var)) || N(0, I)) = -1/2 sum(1 + log_var - mean^2 - exp(log_var))`."""
     return -0.5 * (1 + log_var - mean.square() - log_var.exp()).sum(-1)

@@ -1,4 +1,4 @@
-"""Losses of the forward model: pure functions of logits, targets and the mask of road that was being recorded."""
+"""Losses of the forward model: pure functions of logits, targets and the mask of recorded road."""
 
 import torch.nn.functional as F
 from jaxtyping import Bool, Float
@@ -15,7 +15,7 @@ def masked_mse(
 def masked_bce(
     logits: Float[Tensor, "B T 1 H W"], target: Float[Tensor, "B T 1 H W"], covered: Bool[Tensor, "B T H"]
 ) -> Float[Tensor, ""]:
-    """Returns the mean binary cross-entropy against grey values read as occupancy probabilities, over the covered rows."""
+    """Returns the mean binary cross-entropy over the covered rows; grey values are probabilities."""
     return _masked_mean(F.binary_cross_entropy_with_logits(logits, target, reduction="none"), covered)
 
 

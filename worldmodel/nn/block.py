@@ -1,4 +1,4 @@
-"""Convolutional blocks whose dropout masks are arguments, so that a trajectory can keep one mask for its whole length."""
+"""Convolutional blocks whose dropout masks are arguments: a trajectory can keep one for its length."""
 
 from jaxtyping import Float
 from torch import Generator, Tensor, nn, rand
@@ -13,7 +13,7 @@ def dropout_mask(
 
 
 class ResidualBlock(nn.Module):
-    """`h + conv(mask * act(conv(act(h))))`, with the second convolution starting at zero: at birth it is the identity."""
+    """`h + conv(mask * act(conv(act(h))))`; the last convolution starts at zero, the block as identity."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Encoders: one frame -> a feature map. The forward model takes any `nn.Module` that offers the same three attributes."""
+"""Encoders: one frame -> a feature map. Any `nn.Module` with the same three attributes will do."""
 
 from jaxtyping import Float
 from torch import Tensor, nn

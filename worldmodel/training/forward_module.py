@@ -6,9 +6,9 @@ import lightning
 import torch
 from jaxtyping import Float
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
-from torch import Tensor, nn
+from torch import Tensor
 
-from worldmodel.models import ForwardModel, masked_mse
+from worldmodel.models import ForwardModel, Latent, masked_mse
 from worldmodel.models.checkpoint import build, plain
 from worldmodel.scene import Channel
 from worldmodel.training.optimizer import warmup_cosine
@@ -67,8 +67,8 @@ class ForwardModule(lightning.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
-def with_latent(model: ForwardModel, latent: nn.Module) -> ForwardModel:
-    """Returns a copy of a trained model with another latent: the deterministic warm start of a stochastic model.
+def with_latent(model: ForwardModel, latent: Latent) -> ForwardModel:
+    """Returns a copy of a trained model with another latent: the warm start of a stochastic model.
 
     Every weight the two have in common is copied; the latent's own are new.
     """

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 
 def warmup_cosine(num_steps: int, *, warmup: int = 20, floor: float = 0.02) -> Callable[[int], float]:
-    """Returns the factor of the learning rate at each step: linear warm-up, then a half cosine down to `floor`.
+    """Returns the factor of the learning rate by step: linear warm-up, then half a cosine to `floor`.
 
     Example:
         >>> factor = warmup_cosine(100, warmup=10)
