@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from jaxtyping import Float
 from torch import Tensor
 
-from worldmodel.costs.placement import CORNERS, place_box
+from worldmodel.costs.placement import CORNERS, place
 from worldmodel.costs.weighted import Terms
 from worldmodel.scene import RoadChannel, RoadSpec, sample_road, wrap_angle
 from worldmodel.scene.road import DEFAULT_ROAD
@@ -51,7 +51,7 @@ class LaneKeeping:
 
     def __call__(self, rollout: Rollout) -> Terms:
         units = rollout.ego.new_tensor(CORNERS)
-        points = place_box(units, rollout.ego, rollout.size)  # (B, T, P, 2), centre last
+        points = place(units, rollout.ego, rollout.size[:, None] / 2)  # (B, T, P, 2), centre last
         road = sample_road(rollout.road, points, self.spec)
         direction = road[..., -1, RoadChannel.HEADING]
         return {

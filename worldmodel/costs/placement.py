@@ -10,42 +10,32 @@ CORNERS = ((1.0, 1.0), (1.0, -1.0), (-1.0, -1.0), (-1.0, 1.0), (0.0, 0.0))
 """The corners of the unit box and its centre, in half lengths and half widths."""
 
 
-def grid_points(along: Float[Tensor, " D"], across: Float[Tensor, " L"]) -> Float[Tensor, "D*L 2"]:
-    """Returns the points of the grid `along` x `across`, the latter running fastest."""
-    return torch.cartesian_prod(along, across)
+def place(
+    units: Float[Tensor, "P 2"], pose: Float[Tensor, "*B S"], scale: Float[Tensor, "*#B 2"]
+) -> Float[Tensor, "*B P 2"]:
+    """Returns where points fixed to a vehicle are when it is at `pose` [m].
 
+    One matrix product for all points and poses: a planner spends its time here.
 
-def place(points: Float[Tensor, "P 2"], pose: Float[Tensor, "*B S"]) -> Float[Tensor, "*B P 2"]:
-    """Returns where `points`, given relative to a pose `(x, y, heading, ...)`, are when it is `pose` [m].
-
-    One matrix product for all points and poses: this is what a planner spends its time on.
+    Args:
+        units: the points, along and across the vehicle.
+        pose: `x, y, heading, ...` of the vehicle.
+        scale: what 1 stands for, along and across [m].
     """
-    x, y, heading = pose[..., 0], pose[..., 1], pose[..., 2]
-    cos, sin = heading.cos(), heading.sin()
-    rows = torch.stack([cos, -sin, x, sin, cos, y], dim=-1).unflatten(-1, (2, 3))
-    homogeneous = torch.cat([points, torch.ones_like(points[:, :1])], dim=-1)
+    along, across = scale[..., 0], scale[..., 1]
+    cos, sin = pose[..., 2].cos(), pose[..., 2].sin()
+    entries = [cos * along, -sin * across, pose[..., 0], sin * along, cos * across, pose[..., 1]]
+    rows = torch.stack(entries, dim=-1).unflatten(-1, (2, 3))
+    homogeneous = torch.cat([units, torch.ones_like(units[:, :1])], dim=-1)
     placed: Tensor = (rows.flatten(0, -2) @ homogeneous.T).unflatten(0, rows.shape[:-1])  # (B, 2, P)
     return placed.transpose(-1, -2)
 
 
-def place_box(
-    units: Float[Tensor, "P 2"], pose: Float[Tensor, "B T S"], size: Float[Tensor, "B 2"]
-) -> Float[Tensor, "B T P 2"]:
-    """Returns where points of the unit box are on a box of `size` (length, width) at `pose` [m]."""
-    half = size[:, None] / 2 * units  # (B, P, 2)
-    cos, sin = pose[..., 2, None].cos(), pose[..., 2, None].sin()  # (B, T, 1)
-    along, across = half[:, None, :, 0], half[:, None, :, 1]  # (B, 1, P)
-    return torch.stack(
-        [
-            pose[..., 0, None] + cos * along - sin * across,
-            pose[..., 1, None] + sin * along + cos * across,
-        ],
-        dim=-1,
-    )
+def cells(num: int) -> tuple[float, ...]:
+    """Returns the middles of `num` equal parts of [0, 1]."""
+    return tuple((i + 0.5) / num for i in range(num))
 
 
-def unit_grid(num_along: int, num_across: int) -> tuple[tuple[float, float], ...]:
-    """Returns points spread evenly over the unit box, each standing for an equal share of it."""
-    along = [(2 * i + 1) / num_along - 1 for i in range(num_along)]
-    across = [(2 * i + 1) / num_across - 1 for i in range(num_across)]
+def unit_grid(along: tuple[float, ...], across: tuple[float, ...]) -> tuple[tuple[float, float], ...]:
+    """Returns the points of a grid, `across` running fastest."""
     return tuple(product(along, across))

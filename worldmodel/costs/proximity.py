@@ -11,31 +11,29 @@ blur. Occupancy is the raster squared: 0.1 in a blurred prediction means that a 
 tenth of one.
 """
 
-import math
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from worldmodel.costs.placement import grid_points, place, place_box
+from worldmodel.costs.placement import cells, place, unit_grid
 from worldmodel.costs.weighted import Terms
 from worldmodel.scene import RasterSpec, relative_pose, sample_image
 from worldmodel.scene.raster import DEFAULT_SPEC
 from worldmodel.types import Rollout
 
-MAX_HALF_LENGTH, MAX_HALF_WIDTH = 3.0, 1.0
-"""Of the ego, for the number of points behind and aside; a longer ego sees less far behind [m]."""
-NUM_ASIDE, NUM_SIDE_RAYS = 6, 8
-"""Points on a ray to the side, and rays on each side."""
-ASIDE = tuple((i + 0.5) / NUM_ASIDE for i in range(NUM_ASIDE))
-SIDES = tuple(
-    ((2 * ray + 1) / NUM_SIDE_RAYS - 1, side * across)
-    for side in (1.0, -1.0)
-    for across in ASIDE
-    for ray in range(NUM_SIDE_RAYS)
+NUM_AHEAD, NUM_BEHIND, NUM_ASIDE = 32, 16, 5
+"""Points of a ray; dense enough for a raster pixel up to a safety distance of about 20 m."""
+LANE = tuple(1.6 * (i - 0.5) for i in cells(5))
+"""Where rays ahead and behind start, in half widths of the window."""
+FOOTPRINT = tuple(2 * i - 1 for i in cells(5))
+"""Where rays to the sides start [half lengths]."""
+AHEAD, BEHIND = unit_grid(cells(NUM_AHEAD), LANE), unit_grid(tuple(-i for i in cells(NUM_BEHIND)), LANE)
+ASIDE = tuple(
+    (along, side * across) for side in (1, -1) for across in cells(NUM_ASIDE) for along in FOOTPRINT
 )
-"""The points of all rays to the sides, in half lengths and half widths of the ego with its clearance."""
+"""The points of all rays, each nearest first, in units of how far they reach."""
 
 
 def falloff(gap: Float[Tensor, "*#B"], reach: Float[Tensor, "*#B"]) -> Float[Tensor, "*B"]:
@@ -54,20 +52,28 @@ def window(offset: Float[Tensor, "*#B"], flat: Float[Tensor, "*#B"], taper: floa
 
 
 def first_hit(
-    occupancy: Float[Tensor, "*B D"], weight: Float[Tensor, "*#B D"], density: float
+    occupancy: Float[Tensor, "*B D"],
+    contact: Float[Tensor, "*#B 1"],
+    reach: Float[Tensor, "*#B 1"],
+    *,
+    density: float,
 ) -> Float[Tensor, "*B"]:
-    """Returns the expected `weight` of the first occupied point of a ray.
+    """Returns what the first vehicle on a ray is expected to cost: 1 up to `contact`, 0 from `reach` on.
 
-    With `E_i = exp(-density sum_{j<=i} occupancy_j)` what passes point `i`, the sum
-    `sum_i weight_i (E_{i-1} - E_i)` is reordered into `sum_i (weight_i - weight_{i+1}) (1 - E_i)`.
+    With `E_i = exp(-density sum_{j<=i} occupancy_j dd)` what passes point `i`, the sum
+    `sum_i f_i (E_{i-1} - E_i)` is reordered into `sum_i (f_i - f_{i+1}) (1 - E_i)`.
 
     Args:
-        occupancy: at the points, nearest first.
-        weight: what a vehicle there costs; 0 is assumed beyond the last point.
-        density: absorbed by a fully occupied point, as an exponent.
+        occupancy: in the middles of `D` equal parts of the ray, nearest first.
+        contact: distance along the ray up to which a vehicle costs 1 [m].
+        reach: length of the ray [m].
+        density: absorbed by a metre of full occupancy, as an exponent [1/m].
     """
+    num = occupancy.shape[-1]
+    distance = reach * occupancy.new_tensor(cells(num))
+    weight = falloff(distance - contact, reach - contact)
     drop = weight - torch.nn.functional.pad(weight[..., 1:], (0, 1))
-    absorbed = -torch.expm1(-density * occupancy.cumsum(-1))
+    absorbed = -torch.expm1((-density / num * reach) * occupancy.cumsum(-1))
     return (drop * absorbed).sum(-1)
 
 
@@ -84,7 +90,6 @@ class Proximity:
         margin: the lane ahead is as wide as the ego and this much more on either side [m],
         taper: and counts less and less over the next metres [m].
         contact: distances up to this count as contact; about the size of a pixel [m].
-        spacing: between the points of a ray [m].
         density: absorbed along a metre of full occupancy, as an exponent [1/m].
         vehicles: index of the vehicle channel among those the model predicts.
     """
@@ -97,58 +102,29 @@ class Proximity:
     margin: float = 0.2
     taper: float = 0.8
     contact: float = 0.6
-    spacing: float = 0.6
     density: float = 6.0
     vehicles: int = 0
 
     def __call__(self, rollout: Rollout) -> Terms:
-        image = rollout.image[:, :, self.vehicles]
         pose = relative_pose(rollout.ego, rollout.view)
-        front, rear = self._along(image, pose, rollout.size)
-        return {"front": front, "rear": rear, "side": self._aside(image, pose, rollout.size)}
-
-    def _along(
-        self, image: Float[Tensor, "B T H W"], pose: Float[Tensor, "B T 4"], size: Float[Tensor, "B 2"]
-    ) -> tuple[Float[Tensor, "B T"], Float[Tensor, "B T"]]:
-        along, across = image.new_tensor(self._ahead_offsets), image.new_tensor(self._lane_offsets)
-        sampled = sample_image(image, place(grid_points(along, across), pose), self.spec)
-        across_weight = window(across, size[:, 1:] / 2 + self.margin, self.taper)  # (B, L)
-        across_weight = across_weight / across_weight.sum(-1, keepdim=True)
-        occupancy = sampled.square().unflatten(-1, (len(along), len(across)))
-        occupancy = (occupancy @ across_weight[:, None, :, None]).squeeze(-1)  # (B, T, D)
-        gap = along.abs() - size[:, None, :1] / 2 - self.contact  # (B, 1, D)
-        reach = safety_distance(pose[..., 3:], self.standstill, self.time_gap)  # (B, T, 1)
-        start, absorbed = self._num_behind, self.density * self.spacing
-        front = first_hit(occupancy[..., start:], falloff(gap[..., start:], reach), absorbed)
-        behind = slice(0, start + 1)
-        rear_weight = falloff(gap[..., behind], gap.new_tensor(self.rear)).flip(-1)
-        return front, first_hit(occupancy[..., behind].flip(-1), rear_weight, absorbed)
-
-    def _aside(
-        self, image: Float[Tensor, "B T H W"], pose: Float[Tensor, "B T 4"], size: Float[Tensor, "B 2"]
-    ) -> Float[Tensor, "B T"]:
-        width = size[:, 1] + 2 * (self.margin + self.clearance)
-        points = place_box(image.new_tensor(SIDES), pose, torch.stack([size[:, 0], width], dim=-1))
-        occupancy = sample_image(image, points, self.spec).square()
-        occupancy = occupancy.unflatten(-1, (2, NUM_ASIDE, NUM_SIDE_RAYS)).mean(-1)  # (B, T, 2, D)
-        distance = image.new_tensor(ASIDE) * width[:, None] / 2  # (B, D)
-        gap = distance - size[:, 1:] / 2 - self.margin
-        absorbed = (self.density * width / 2 / NUM_ASIDE)[:, None, None, None]
-        hit = first_hit(
-            absorbed * occupancy, falloff(gap, gap.new_tensor(self.clearance))[:, None, None], 1.0
-        )
-        return hit.amax(-1)
-
-    @property
-    def _num_behind(self) -> int:
-        return math.ceil((self.rear + self.contact + MAX_HALF_LENGTH) / self.spacing)
-
-    @property
-    def _ahead_offsets(self) -> list[float]:
-        num_ahead = math.ceil(self.spec.length_ahead / self.spacing)
-        return [i * self.spacing for i in range(-self._num_behind, num_ahead + 1)]
-
-    @property
-    def _lane_offsets(self) -> list[float]:
-        num = math.ceil((MAX_HALF_WIDTH + self.margin + self.taper) / self.spacing)
-        return [i * self.spacing for i in range(-num, num + 1)]
+        length, width = (rollout.size[:, None] / 2).split(1, dim=-1)  # (B, 1, 1)
+        contact, lane = length + self.contact, width + self.margin + self.taper
+        ahead = contact + safety_distance(pose[..., 3:], self.standstill, self.time_gap)  # (B, T, 1)
+        behind, aside = contact + self.rear, width + self.margin + self.clearance
+        points = [
+            place(pose.new_tensor(units), pose, torch.cat(torch.broadcast_tensors(*scale), dim=-1))
+            for units, *scale in ((AHEAD, ahead, lane), (BEHIND, behind, lane), (ASIDE, length, aside))
+        ]
+        image = rollout.image[:, :, self.vehicles]
+        occupancy = sample_image(image, torch.cat(points, dim=-2), self.spec).square()
+        front, rear, side = occupancy.split([len(AHEAD), len(BEHIND), len(ASIDE)], dim=-1)
+        across = window(pose.new_tensor(LANE) * lane, width + self.margin, self.taper)
+        across = (across / across.sum(-1, keepdim=True))[..., None]  # (B, 1, L, 1)
+        front, rear = ((one.unflatten(-1, (-1, len(LANE))) @ across).squeeze(-1) for one in (front, rear))
+        side = side.unflatten(-1, (2, NUM_ASIDE, -1)).mean(-1)  # (B, T, 2, D)
+        both = first_hit(side, (width + self.margin)[..., None], aside[..., None], density=self.density)
+        return {
+            "front": first_hit(front, contact, ahead, density=self.density),
+            "rear": first_hit(rear, contact, behind, density=self.density),
+            "side": both.amax(-1),
+        }

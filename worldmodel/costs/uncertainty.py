@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from jaxtyping import Float
 from torch import Tensor
 
-from worldmodel.costs.placement import place_box, unit_grid
+from worldmodel.costs.placement import cells, place, unit_grid
 from worldmodel.costs.weighted import Terms
 from worldmodel.scene import RasterSpec, relative_pose, sample_image
 from worldmodel.scene.raster import DEFAULT_SPEC
 from worldmodel.types import Rollout
 
-FOOTPRINT = unit_grid(7, 4)
+FOOTPRINT = unit_grid(tuple(2 * i - 1 for i in cells(7)), tuple(2 * i - 1 for i in cells(4)))
 """Where the ego's footprint is sampled: one point for about one pixel."""
 
 
@@ -69,5 +69,5 @@ def footprint_variance(rollout: Rollout, spec: RasterSpec, *, vehicles: int = 0)
             "or leave the uncertainty cost out"
         )
     pose = relative_pose(rollout.ego, rollout.view)
-    points = place_box(pose.new_tensor(FOOTPRINT), pose, rollout.size)
+    points = place(pose.new_tensor(FOOTPRINT), pose, rollout.size[:, None] / 2)
     return sample_image(rollout.variance[:, :, vehicles], points, spec).mean(-1)
