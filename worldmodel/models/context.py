@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Generator, Tensor
 
 from worldmodel.models.ego_split import starting_state
-from worldmodel.models.forward_model import ForwardModel, Memory
+from worldmodel.models.forward_model import ForwardModel, Masks, Memory
 from worldmodel.models.view import move_view
 from worldmodel.scene import Channel, RasterSpec, Recording, comoving_views, kinematics
 from worldmodel.scene.raster import Renderer
@@ -211,7 +211,7 @@ def unroll_prior(
     num_steps: int,
     *,
     generator: Generator | None = None,
-    masks: Sequence[Tensor] | None = None,
+    masks: Masks | None = None,
 ) -> Float[Tensor, "B T 1 H W"]:
     """Returns the co-moving future if the ego keeps speed and heading, latents from the prior."""
     hidden, steps = memory.features, []

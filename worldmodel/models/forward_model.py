@@ -32,7 +32,7 @@ EDGE = 0.01
 FLOW_SCALE = 5.0
 """Flow of a decoder output of one [m]."""
 
-Masks = Sequence[Float[Tensor, "B C 1 1"]]
+Masks = Sequence[Float[Tensor, "#B C 1 1"]]
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ class ResidualBlock(nn.Module):
         nn.init.zeros_(self.second.bias)  # type: ignore[arg-type]
 
     def forward(
-        self, h: Float[Tensor, "B C H W"], mask: Float[Tensor, "B C 1 1"] | None = None
+        self, h: Float[Tensor, "B C H W"], mask: Float[Tensor, "#B C 1 1"] | None = None
     ) -> Float[Tensor, "B C H W"]:
         """Args: mask: a `dropout_mask`, or None for no dropout."""
         inner = self.act(self.first(self.act(h)))
