@@ -50,6 +50,11 @@ def require(config: Config, *names: str) -> None:
             raise UsageError(f"{name} is missing; add {name}=... to the command")
 
 
+def with_values(config: Config, **values: Any) -> Config:
+    """Returns a copy of the configuration with some of its values set."""
+    return OmegaConf.merge(config, values)
+
+
 def build(config: Any, **arguments: Any) -> Any:
     """Returns the object that a configuration with `_target_` describes; lists and dicts as plain ones."""
     return hydra.utils.instantiate(config, _convert_="all", **arguments)

@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from worldmodel.viz.palette import CARD, FAINT_INK, INK, Colour
 
-Picture = UInt8[np.ndarray, "H W 3"]
+Picture = UInt8[np.ndarray, "rows columns 3"]
 GAP = 6
 
 
@@ -24,7 +24,7 @@ def encode_png(picture: Picture) -> bytes:
 
 
 def write_text(
-    picture: Picture, text: str, at: tuple[float, float], *, size: int = 13, colour: Colour = INK,
+    picture: Picture, text: str, at: tuple[float | int, float | int], *, size: int = 13, colour: Colour = INK,
     anchor: str = "la", bold: bool = False,
 ) -> Picture:  # fmt: skip
     """Returns the picture with `text` at pixel `at` (column, row); `anchor` as in Pillow."""

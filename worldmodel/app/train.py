@@ -1,0 +1,92 @@
+"""`worldmodel train`: recordings -> a checkpoint, in phases, each from the weights of the one before."""
+
+import csv
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import lightning
+import torch
+from lightning.pytorch.callbacks import RichProgressBar
+
+from worldmodel.app.compose import Config, build, with_values
+from worldmodel.app.run import Run
+from worldmodel.data import Store
+from worldmodel.data.datamodule import TrafficDataModule
+from worldmodel.models import ForwardModel, save_forward_model
+from worldmodel.training import ForwardModule, with_latent
+
+CHECKPOINT = "model.pt"
+
+
+def main(config: Config) -> None:
+    """Trains and saves `model.pt` in the run folder."""
+    run = Run.start(config, "train")
+    run.stage("train", lambda: fit(config, run), files=(CHECKPOINT,))
+    run.close()
+
+
+def fit(config: Config, run: Run) -> None:
+    """Trains phase by phase within `config.seconds`, and saves each phase's model; the last is `model.pt`."""
+    lightning.seed_everything(config.seed, verbose=False)
+    store: Store = build(config.data)
+    model: ForwardModel = build(config.model)
+    module = datamodule(config, store, model)
+    for number, phase in enumerate(config.phases):
+        if number:
+            model = with_latent(model, build(phase.latent))
+        seconds = config.seconds * phase.share
+        run.console.print(f"phase {phase.name}: at most {phase.num_steps} steps, {seconds:.0f} s")
+        told = with_values(config, run=str(run.folder), phase=phase.name)
+        taken = train_phase(told, model, module, num_steps=phase.num_steps, seconds=seconds)
+        run.console.print(f"[dim]phase {phase.name}: {taken} steps[/dim]")
+        extra = {"phase": phase.name, "steps": taken, "seed": config.seed}
+        save_forward_model(model.eval(), run.folder / f"model_{phase.name}.pt", extra=extra)
+    save_forward_model(model.eval(), run.folder / CHECKPOINT, extra=extra)
+
+
+def datamodule(config: Config, store: Store, model: ForwardModel) -> TrafficDataModule:
+    """Returns the loaders of windows as the model needs them."""
+    loading = build(config.loader)
+    return TrafficDataModule(
+        store.recordings, store.split, history=model.history, spec=model.spec, seed=config.seed, **loading
+    )
+
+
+def train_phase(
+    config: Config, model: ForwardModel, module: TrafficDataModule, *, num_steps: int, seconds: float
+) -> int:
+    """Trains the model in place and returns the number of steps taken."""
+    loggers = [build(one) for one in config.logger.values()]
+    optimizer = partial(torch.optim.AdamW, **build(config.optimizer))
+    trainer = lightning.Trainer(
+        accelerator=config.accelerator,
+        devices=1,
+        max_steps=num_steps,
+        max_time=timedelta(seconds=seconds),
+        gradient_clip_val=1.0,
+        logger=loggers,
+        log_every_n_steps=10,
+        enable_checkpointing=False,
+        enable_model_summary=False,
+        limit_val_batches=0,
+        callbacks=[RichProgressBar(leave=True)],
+    )
+    trainer.fit(ForwardModule(model, optimizer=optimizer, num_steps=num_steps), module)
+    if trainer.interrupted:
+        raise KeyboardInterrupt
+    return int(trainer.global_step)
+
+
+def read_metrics(path: Path) -> Mapping[str, Sequence[tuple[int, float]]]:
+    """Returns `{name: [(step, value)]}` of a metrics file of Lightning's CSVLogger."""
+    found: dict[str, list[tuple[int, float]]] = {}
+    with path.open(encoding="utf-8", newline="") as stream:
+        row: dict[str, Any]
+        for row in csv.DictReader(stream):
+            for name, value in row.items():
+                if name not in ("step", "epoch") and value:
+                    found.setdefault(name, []).append((int(row["step"]), float(value)))
+    return found
