@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from worldmodel.viz.palette import CARD, FAINT_INK, INK, Colour
 
-Picture = UInt8[np.ndarray, "rows columns 3"]
+Picture = UInt8[np.ndarray, "_ _ 3"]
 GAP = 6
 
 
