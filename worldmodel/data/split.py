@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from itertools import groupby, pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -198,9 +199,9 @@ def load_split(path: str | Path) -> Split:
         ) from error
 
 
-def _span(found: Mapping[str, object]) -> Span:
-    span = Span(**found)  # type: ignore[arg-type]
-    return replace(span, exclude=tuple(span.exclude))
+def _span(found: Mapping[str, Any]) -> Span:
+    first, last, exclude = found["first"], found["last"], found["exclude"]
+    return Span(str(found["recording"]), int(first), int(last), tuple(int(one) for one in exclude))
 
 
 def _present(span: Span, known: Mapping[str, Recording]) -> np.ndarray:

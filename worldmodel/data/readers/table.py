@@ -10,8 +10,9 @@ import io
 import math
 import zlib
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, NoReturn
+from typing import NoReturn
 
 import numpy as np
 import pyarrow as pa
@@ -26,7 +27,8 @@ GZIP_MAGIC = b"\x1f\x8b"
 Columns = dict[str, np.ndarray]
 
 
-def open_bytes(path: Path) -> BinaryIO:
+@contextmanager
+def open_bytes(path: Path) -> Iterator[io.BufferedReader]:
     """Opens a file, unpacking it if it is gzipped, whatever its name says.
 
     Raises:
@@ -38,11 +40,14 @@ def open_bytes(path: Path) -> BinaryIO:
         raise RecordingError(path, None, "no such file; check the path") from None
     except IsADirectoryError:
         raise RecordingError(path, None, "a folder, expected a file; name one of the files in it") from None
-    if stream.read(2) == GZIP_MAGIC:
+    with stream:
+        is_gzip = stream.read(2) == GZIP_MAGIC
         stream.seek(0)
-        return io.BufferedReader(gzip.GzipFile(fileobj=stream))
-    stream.seek(0)
-    return stream
+        if is_gzip:
+            with gzip.GzipFile(fileobj=stream) as unpacked, io.BufferedReader(unpacked) as buffered:
+                yield buffered
+        else:
+            yield stream
 
 
 def first_line(path: Path) -> str:
@@ -146,10 +151,10 @@ def check(path: Path, rows: np.ndarray, bad: np.ndarray, *, values: np.ndarray, 
     """
     if bad.any():
         first = int(np.argmax(bad))
-        raise RecordingError(path, int(rows[first]), reason.replace("{got}", f"{values[first]:.10g}"))
+        raise RecordingError(path, int(rows[first]), reason.replace("{got}", f"{values[first]:.13g}"))
 
 
-def _batches(stream: BinaryIO, header: list[str], wanted: tuple[str, ...]) -> Iterator[pa.RecordBatch]:
+def _batches(stream: io.BufferedReader, header: list[str], wanted: tuple[str, ...]) -> Iterator[pa.RecordBatch]:
     return iter(
         pacsv.open_csv(
             pa.PythonFile(stream, mode="r"),

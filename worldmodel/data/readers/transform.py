@@ -70,7 +70,7 @@ def carriageways(recording: Recording) -> tuple[Recording, ...]:
                 if _agrees(one, direction) and _ring(one).distance(driven) < NEAR
             )
             part = replace(recording, tracks=tracks, lane_map=LaneMap(lanelets))
-            parts.append(rotate(part, float(wrap(np.array(direction)))))
+            parts.append(rotate(part, direction))
     if len(parts) == 1:
         return tuple(parts)
     return tuple(replace(part, name=f"{part.name}-{number}") for number, part in enumerate(parts, start=1))

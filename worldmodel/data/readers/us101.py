@@ -77,7 +77,7 @@ def read_block(
     maps = read_lanelets(lanelets)
     if unknown := sorted(set(scene_names) - set(maps)):
         raise RecordingError(
-            lanelets, None, f"no lanelets of scene {unknown[0]!r}; use the file that belongs to {path}"
+            lanelets, None, f"no lanelets of scene {str(unknown[0])!r}; use the file that belongs to {path}"
         )
     scenes = [_scene(one, rows.select(scene_names == one)) for one in dict.fromkeys(scene_names)]
     pieces = []
