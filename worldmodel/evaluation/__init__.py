@@ -1,0 +1,1 @@
+"""Judging: protocols and episodes, metrics, statistics, and the suite that drives agents."""
