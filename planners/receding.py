@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -12,6 +12,7 @@ from worldmodel.scene import rollout
 from worldmodel.types import Obs, Plan
 
 
+@runtime_checkable
 class WarmPlanner(Protocol):
     """A planner without memory that takes a warm start."""
 

@@ -1,16 +1,19 @@
 """Rollouts of one frame with known vehicles and a known road."""
 
+from functools import cache
+
 import numpy as np
 import torch
 from torch import Tensor
 
-from worldmodel.scene import RasterSpec, RoadField, LaneMap, render_boxes
+from worldmodel.scene import LaneMap, RasterSpec, RoadField, render_boxes
 from worldmodel.types import Rollout
 
 SPEC = RasterSpec()
 LENGTH, WIDTH = 4.8, 1.9
 
 
+@cache
 def make_road(offset: float = 0.0, *, num_lanes: int = 3, lane_width: float = 4.0) -> Tensor:
     """The patch around a point `offset` to the left of the middle lane's centre, in float64."""
     lane_map = LaneMap.straight(length=400.0, num_lanes=num_lanes, lane_width=lane_width)

@@ -1,0 +1,88 @@
+"""Memory between decisions: what is shifted, what is kept, and for whom."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from planners import RecedingHorizon, shift
+from tests.planners.factories import make_obs
+from worldmodel.types import Obs, Plan
+
+
+class Counting:
+    """Plans accelerations 100 call + step, and remembers what it was asked."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[list[int], Tensor | None]] = []
+
+    def reset(self, seed: int | None = None) -> None:
+        self.asked.clear()
+
+    def plan(self, obs: Obs, *, warm_start: Float[Tensor, "B T 2"] | None = None) -> Plan:
+        self.asked.append((obs.scene.tolist(), warm_start))
+        action = torch.zeros(obs.batch_size, 5, 2)
+        action[..., 0] = torch.arange(5) + 100.0 * len(self.asked)
+        action[..., 1] = 0.01
+        return Plan(action, torch.zeros(obs.batch_size, 5, 4), torch.zeros(obs.batch_size))
+
+
+def test_shift_keeps_speed_and_curvature_at_the_end() -> None:
+    action = torch.tensor([[1.0, 0.1], [2.0, 0.2], [3.0, 0.3]])
+    assert torch.equal(shift(action, 1), torch.tensor([[2.0, 0.2], [3.0, 0.3], [0.0, 0.3]]))
+    assert torch.equal(shift(action, 0), action)
+    assert torch.equal(shift(action, 9), torch.tensor([[0.0, 0.3]] * 3))
+
+
+def test_it_warm_starts_from_what_is_left() -> None:
+    inner = Counting()
+    planner = RecedingHorizon(inner)
+    planner.plan(make_obs(10.0))
+    assert inner.asked[0][1] is None
+    planner.plan(make_obs(10.0))
+    warm = inner.asked[1][1]
+    assert warm is not None and warm[0, :, 0].tolist() == [101.0, 102.0, 103.0, 104.0, 0.0]
+
+
+def test_it_follows_a_plan_for_as_long_as_it_is_told() -> None:
+    inner = Counting()
+    planner = RecedingHorizon(inner, replan_every=3)
+    firsts = [planner.plan(make_obs(10.0)).action[0, 0, 0].item() for _ in range(5)]
+    assert firsts == [100.0, 101.0, 102.0, 200.0, 201.0]
+
+
+def test_scenes_come_and_go_without_mixing() -> None:
+    inner = Counting()
+    planner = RecedingHorizon(inner, replan_every=2)
+    both = make_obs(10.0, 20.0)
+    planner.plan(both[:1])
+    plan = planner.plan(both)  # scene 0 follows its plan, scene 1 gets its first
+    assert plan.action[:, 0, 0].tolist() == [101.0, 200.0]
+    plan = planner.plan(both)  # now it is scene 0's turn
+    assert plan.action[:, 0, 0].tolist() == [300.0, 201.0]
+    assert [scenes for scenes, _ in inner.asked] == [[0], [1], [0]]
+
+
+def test_expected_states_start_from_the_speed_now() -> None:
+    planner = RecedingHorizon(Counting())
+    plan = planner.plan(make_obs(10.0))
+    assert plan.ego[0, 0, 3].item() == pytest.approx(20.0)  # 10 m/s + 0.1 s of 100 m/s^2
+
+
+def test_reset_forgets() -> None:
+    inner = Counting()
+    planner = RecedingHorizon(inner)
+    planner.plan(make_obs(10.0))
+    planner.reset()
+    planner.plan(make_obs(10.0))
+    assert inner.asked[0][1] is None
+
+
+def test_repeated_scene_numbers_and_bad_intervals_are_refused() -> None:
+    obs = make_obs(10.0, 10.0)
+    with pytest.raises(ValueError, match="repeat"):
+        RecedingHorizon(Counting()).plan(replace(obs, scene=torch.zeros(2, dtype=torch.long)))
+    with pytest.raises(ValueError, match="at least 1"):
+        RecedingHorizon(Counting(), replan_every=0)
