@@ -26,7 +26,7 @@ def test_by_hand() -> None:
     assert found.num_steps == 2
     np.testing.assert_allclose(found.action_mean, [2.0, 0.02])
     np.testing.assert_allclose(found.action_std, [1.0, 0.01])
-    # Speeds after the steps: 10.1 and 10.4 m/s; displacements 1.01 and 1.04 m; turns curvature x displacement.
+    # Speeds after the steps: 10.1, 10.4 m/s; displacements 1.01, 1.04 m; turns curvature x displacement.
     assert found.state_mean[3] == pytest.approx(10.25) and found.state_std[3] == pytest.approx(0.15)
     turns = np.array([0.01 * 1.01, 0.03 * 1.04])
     assert found.state_mean[2] == pytest.approx(turns.mean())

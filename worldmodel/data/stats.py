@@ -10,6 +10,7 @@ import torch
 from worldmodel.data.split import Span
 from worldmodel.scene import SPEED, Recording, inverse
 
+LISTS = ("state_mean", "state_std", "action_mean", "action_std")
 MIN_STD = 1e-3
 """No standard deviation is smaller, so that nothing is divided by zero."""
 
@@ -52,11 +53,8 @@ class Stats:
         """
         try:
             found: Mapping = json.loads(text)
-            names = [name for name in cls.__dataclass_fields__ if name != "num_steps"]
-            return cls(
-                num_steps=int(found["num_steps"]),
-                **{name: tuple(float(value) for value in found[name]) for name in names},
-            )
+            means = {name: tuple(float(value) for value in found[name]) for name in LISTS}
+            return cls(**means, num_steps=int(found["num_steps"]))
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(
                 f"not statistics ({error!r}), expected the JSON that Stats.to_json writes"
@@ -64,8 +62,7 @@ class Stats:
 
 
 def compute_stats(recordings: Iterable[Recording], spans: Sequence[Span]) -> Stats:
-    """Returns the statistics of all steps within the spans (the training's), vehicles in `Span.exclude` left
-    out.
+    """Returns the statistics of all steps within the spans (the training's), without excluded vehicles.
 
     Actions are those of `worldmodel.scene.inverse`; take smoothed recordings (`make_consistent`), or they
     measure noise.
@@ -88,10 +85,10 @@ def compute_stats(recordings: Iterable[Recording], spans: Sequence[Span]) -> Sta
         raise ValueError(f"{len(spans)} spans without a vehicle that is there for two frames; lengthen them")
     state, action = np.concatenate(states), np.concatenate(actions)
     return Stats(
-        *(
-            _numbers(one)
-            for one in (state.mean(axis=0), _spread(state), action.mean(axis=0), _spread(action))
-        ),
+        state_mean=_numbers(state.mean(axis=0)),
+        state_std=_numbers(_spread(state)),
+        action_mean=_numbers(action.mean(axis=0)),
+        action_std=_numbers(_spread(action)),
         num_steps=len(action),
     )
 

@@ -14,7 +14,7 @@ ZERO_MS = 1118846979000
 
 
 def ngsim_row(vehicle: int, frame: int, **changes: object) -> dict[str, object]:
-    """One row of US-101 in feet: vehicle n in the middle of lane n (12 ft), 10 ft further (100 ft/s) every frame."""
+    """One row in feet: vehicle n in the middle of lane n (12 ft), 10 ft further (100 ft/s) every frame."""
     row = {
         "vehicle": vehicle,
         "frame": frame,
@@ -88,7 +88,8 @@ def commonroad_text(
 
     tag, role = ("dynamicObstacle", "") if version == "2020a" else ("obstacle", "<role>dynamic</role>")
     return f"""<?xml version="1.0"?>
-<commonRoad timeStepSize="{dt}" commonRoadVersion="{version}" benchmarkID="TEST_Road-1_1_T-1" source="made up">
+<commonRoad timeStepSize="{dt}" commonRoadVersion="{version}" source="made up"
+ benchmarkID="TEST_Road-1_1_T-1">
 <lanelet id="1">{bound("left", 2.0)}{bound("right", -2.0)}</lanelet>
 <{tag} id="{vehicle}">{role}<type>car</type>
 <shape><rectangle><length>4.0</length><width>2.0</width></rectangle></shape>

@@ -23,7 +23,7 @@ def test_text_by_hand(tmp_path: Path) -> None:
     assert recording.tracks.ids.tolist() == [1, 2]
     assert recording.tracks.valid.shape == (2, 20) and recording.tracks.valid.all()
     np.testing.assert_allclose(recording.tracks.size, [[15 * FOOT, 6 * FOOT]] * 2)
-    # Frame 10: the front is 100 ft along; the centre is 7.5 ft behind it. Vehicle 2 drives 18 ft right of the edge.
+    # Frame 10: the front is at 100 ft, the centre 7.5 ft behind. Vehicle 2 is 18 ft right of the edge.
     np.testing.assert_allclose(
         recording.tracks.state[1, 0], [92.5 * FOOT, -18 * FOOT, 0.0, 100 * FOOT], atol=1e-12
     )

@@ -190,7 +190,7 @@ def test_a_bad_row_is_named(tmp_path: Path, number: int, field: int, value: str,
 
 
 def test_feet_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(RecordingError, match="median length is 14.50 m, expected 2.5 to 9 m; .* m and m/s"):
+    with pytest.raises(RecordingError, match=r"median length is 14.50 m, expected 2.5 to 9 m; .* m and m/s"):
         read_block(write_block(tmp_path, pair(length="14.5")))
 
 

@@ -1,6 +1,7 @@
 """Readers: files of recorded traffic -> recordings in SI units.
 
-Each module says which units and axes its source has. What they share (tables, checks, folding, turning) is here too.
+Each module says which units and axes its source has. What they share (tables, checks, folding, turning) is
+here too.
 """
 
 from worldmodel.data.readers.commonroad import CENTRE, FRONT, read_scenario, read_windows

@@ -1,12 +1,13 @@
 """CommonRoad scenarios, XML 2020a and 2018b, plain or gzipped; consecutive windows are stitched.
 
-Source: metres, m/s, radians, time in integer steps of `timeStepSize`. CommonRoad means the box centre by a position;
-those who made scenarios of NGSIM's US-101 wrote the middle of the front edge: say so with `point=FRONT`. States must
-be exact and along a trajectory: occupancy sets (scenarios `S-1`) and intervals are refused. The planning problem's
-vehicle is not in the file, so each scenario lacks one; parked vehicles (static obstacles) are left out.
+Source: metres, m/s, radians, time in integer steps of `timeStepSize`. CommonRoad means the box centre by a
+position; those who made scenarios of NGSIM's US-101 wrote the middle of the front edge: say so with
+`point=FRONT`. States must be exact and along a trajectory: occupancy sets (scenarios `S-1`) and intervals are
+refused. The planning problem's vehicle is not in the file, so each scenario lacks one; parked vehicles
+(static obstacles) are left out.
 
-The XML is read element by element with the standard library: commonroad-io would bring protobuf 3.20, older than
-others need, and lxml and rtree.
+The XML is read element by element with the standard library: commonroad-io would bring protobuf 3.20, older
+than others need, and lxml and rtree.
 """
 
 import math
@@ -81,8 +82,8 @@ def read_windows(
 ) -> tuple[Recording, ...]:
     """Returns consecutive windows of one road stitched, one recording per driving direction, `+x` along it.
 
-    The clock restarts in every window, so a file's first step is taken from its name: `..._160_T-239.xml.gz` holds
-    steps 160 to 239. Vehicles keep their ids across windows.
+    The clock restarts in every window, so a file's first step is taken from its name: `..._160_T-239.xml.gz`
+    holds steps 160 to 239. Vehicles keep their ids across windows.
 
     Args:
         point: what the files mean by a position.
@@ -162,11 +163,6 @@ def _concatenate(parts: Sequence[Rows]) -> Rows:
     return Rows(
         parts[0].path.parent, *(np.concatenate([getattr(one, name) for one in parts]) for name in names)
     )
-
-
-# ---------------------------------------------------------------------------------------------------------------------
-# XML
-# ---------------------------------------------------------------------------------------------------------------------
 
 
 def _parse(path: Path) -> _Window:

@@ -1,18 +1,20 @@
 """NGSIM freeway recordings: the original text of 18 columns and the data portal's CSV of 25.
 
-Source: feet, feet/s, milliseconds since 1970, every 0.1 s. `Local_X` grows to the right from the road's left edge,
-`Local_Y` along the driving direction, both of the middle of the front edge; there is no heading. Ours: `x = Local_Y`,
-`y = -Local_X`, in metres, of the box centre; headings are taken from the path.
+Source: feet, feet/s, milliseconds since 1970, every 0.1 s. `Local_X` grows to the right from the road's left
+edge, `Local_Y` along the driving direction, both of the middle of the front edge; there is no heading. Ours:
+`x = Local_Y`, `y = -Local_X`, in metres, of the box centre; headings are taken from the path.
 
-Known faults, and what becomes of them: a vehicle number is used again for other vehicles, in the next period as within
-one (numbers are split at gaps and at changes of `Total_Frames`, and made unique); lines are repeated (the first counts);
-the portal mixes sites, periods and order. Arterial sites (Lankershim, Peachtree) have crossings and are refused.
+Known faults, and what becomes of them: a vehicle number is used again for other vehicles, in the next period
+as within one (numbers are split at gaps and at changes of `Total_Frames`, and made unique); lines are
+repeated (the first counts); the portal mixes sites, periods and order. Arterial sites (Lankershim, Peachtree)
+have crossings and are refused.
 """
 
 import logging
 import math
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -34,13 +36,24 @@ from worldmodel.scene.units import METRES_PER_FOOT, SECONDS_PER_MILLISECOND
 
 TEXT_COLUMNS = (
     (
-        "Vehicle_ID Frame_ID Total_Frames Global_Time Local_X Local_Y Global_X Global_Y v_Length v_Width v_Class v_Vel"
-        " v_Acc Lane_ID Preceding Following Space_Headway Time_Headway"
+        "Vehicle_ID Frame_ID Total_Frames Global_Time Local_X Local_Y Global_X Global_Y v_Length v_Width"
+        " v_Class v_Vel v_Acc Lane_ID Preceding Following Space_Headway Time_Headway"
     )
     .lower()
     .split()
 )
-NEEDED = ["vehicle_id", "frame_id", "total_frames", "global_time", "local_x", "local_y", "v_length", "v_width", "v_vel", "lane_id"]
+NEEDED = [
+    "vehicle_id",
+    "frame_id",
+    "total_frames",
+    "global_time",
+    "local_x",
+    "local_y",
+    "v_length",
+    "v_width",
+    "v_vel",
+    "lane_id",
+]
 ARTERIAL_COLUMNS = 24
 FREEWAYS = ("i-80", "us-101")
 STEP_MS = 100
@@ -74,9 +87,10 @@ def read_ngsim(
     They are named `<location>-<period>-<piece>`, counted from 1. Vehicle numbers are unique over all of them.
 
     Args:
-        location: the only site to read, `i-80` or `us-101`; all in the file if not given. The text layout does not
-            say where it was recorded, so there it is only a name.
-        lane_map: the road, in our axes; if not given, straight lanes are laid through the medians of `Lane_ID`.
+        location: the only site to read, `i-80` or `us-101`; all in the file if not given. The text layout
+            does not say where it was recorded, so there it is only a name.
+        lane_map: the road, in our axes; if not given, straight lanes are laid through the medians of
+            `Lane_ID`.
         piece: [s]; a whole period of 15 minutes as one recording takes a gigabyte.
 
     Raises:
@@ -144,15 +158,15 @@ def _read_portal(path: Path, location: str | None) -> tuple[np.ndarray, Columns]
         raise RecordingError(
             path,
             int(row[first]),
-            f"location {str(columns['location'][first])!r}, expected {' or '.join(FREEWAYS)}; arterial sites are not"
-            " read: pass location= to leave them out",
+            f"location {str(columns['location'][first])!r}, expected {' or '.join(FREEWAYS)}; arterial sites"
+            " are not read: pass location= to leave them out",
         )
     return row, columns
 
 
 def _check(path: Path, row: np.ndarray, columns: Columns) -> None:
     time = columns["global_time"]
-    reason = "Global_Time is {got}, expected milliseconds since 1970 (13 digits); restore the digits that were lost"
+    reason = "Global_Time is {got}, expected milliseconds since 1970 (13 digits); restore the lost digits"
     check(path, row, (time < EPOCH_MS[0]) | (time > EPOCH_MS[1]), values=time, reason=reason)
     for name in ("vehicle_id", "frame_id", "total_frames", "lane_id"):
         values = columns[name]
@@ -173,7 +187,7 @@ def _periods(columns: Columns) -> Iterator[tuple[str, np.ndarray]]:
 
 
 def _rows(path: Path, row: np.ndarray, columns: Columns, *, offset: int) -> tuple[Rows, np.ndarray]:
-    """Returns the measurements of a period and their lanes, repeated lines dropped and vehicles told apart."""
+    """Returns the measurements of a period and their lanes: no line twice, vehicles told apart."""
     vehicle, frame = columns["vehicle_id"].astype(np.int64), columns["frame_id"].astype(np.int64)
     order = np.lexsort((row, frame, vehicle))
     repeated = np.zeros(len(order), dtype=bool)
@@ -204,10 +218,10 @@ def _unique_ids(vehicle: np.ndarray) -> np.ndarray:
 
 
 def _headings(front: np.ndarray, track: np.ndarray) -> np.ndarray:
-    """Returns the headings along each track; where it hardly moves, the last one known, or that of the road."""
+    """Returns the headings along each track; where it hardly moves, the last one known, else the road's."""
     heading = np.zeros(len(front))
     starts = np.append(np.flatnonzero(np.diff(track, prepend=-1)), len(track))
-    for first, last in zip(starts[:-1], starts[1:], strict=True):
+    for first, last in pairwise(starts):
         at = np.arange(last - first)
         path = front[first:last]
         chord = path[np.minimum(at + HEADING_FRAMES, at[-1])] - path[np.maximum(at - HEADING_FRAMES, 0)]

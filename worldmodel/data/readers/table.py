@@ -45,7 +45,7 @@ def open_bytes(path: Path) -> Iterator[io.BufferedReader]:
         stream.seek(0)
         if is_gzip:
             with gzip.GzipFile(fileobj=stream) as unpacked, io.BufferedReader(unpacked) as buffered:
-                yield buffered
+                yield buffered  # type: ignore[misc]
         else:
             yield stream
 
@@ -73,8 +73,7 @@ def read_header(path: Path) -> list[str]:
 def read_csv(
     path: Path, numbers: Sequence[str], *, texts: Sequence[str] = ()
 ) -> Iterator[tuple[int, Columns]]:
-    """Yields the line number of a chunk's first row, and its columns: float64 for `numbers`, objects for
-    `texts`.
+    """Yields chunks: the first row's line number, and columns (float64 for `numbers`, else objects).
 
     Names are those of the header, which may list further columns. Thousands separators ("1,156") are read.
 
@@ -111,8 +110,7 @@ def read_csv(
 def read_numbers(
     path: Path, names: Sequence[str], *, chunk_rows: int = 200_000
 ) -> Iterator[tuple[int, Columns]]:
-    """Yields chunks as `read_csv` does, of a file without header: `names` numbers a line, separated by blanks
-    or commas.
+    """Yields chunks as `read_csv` does, of a file without header: `names` numbers a line.
 
     Raises:
         RecordingError: for a wrong number of fields, a number that is none or not finite, a file cut short.
@@ -146,15 +144,15 @@ def stack_chunks(chunks: Iterator[tuple[int, Columns]]) -> tuple[np.ndarray, Col
 
 
 def check(path: Path, rows: np.ndarray, bad: np.ndarray, *, values: np.ndarray, reason: str) -> None:
-    """Raises `RecordingError` for the first row where `bad`, with `{got}` of `reason` replaced by its
-    value.
-    """
+    """Raises `RecordingError` for the first row that is `bad`; `{got}` in `reason` becomes its value."""
     if bad.any():
         first = int(np.argmax(bad))
         raise RecordingError(path, int(rows[first]), reason.replace("{got}", f"{values[first]:.13g}"))
 
 
-def _batches(stream: io.BufferedReader, header: list[str], wanted: tuple[str, ...]) -> Iterator[pa.RecordBatch]:
+def _batches(
+    stream: io.BufferedReader, header: list[str], wanted: tuple[str, ...]
+) -> Iterator[pa.RecordBatch]:
     return iter(
         pacsv.open_csv(
             pa.PythonFile(stream, mode="r"),

@@ -16,8 +16,9 @@ NEAR = 5.0
 def resample(recording: Recording, dt: float) -> Recording:
     """Returns the recording every `dt` [s], each contiguous run interpolated on its own.
 
-    Positions follow the cubic Hermite spline through positions and velocities, headings turn the shorter way, and the
-    speed is that of the spline along the heading. Frames that coincide with a recorded one stay as they are.
+    Positions follow the cubic Hermite spline through positions and velocities, headings turn the shorter way,
+    and the speed is that of the spline along the heading. Frames that coincide with a recorded one stay as
+    they are.
     """
     old, ratio = recording.tracks, dt / recording.dt
     num_frames = math.floor((recording.num_frames - 1) / ratio + 1e-9) + 1
@@ -50,7 +51,7 @@ def rotate(recording: Recording, angle: float) -> Recording:
 
 
 def carriageways(recording: Recording) -> tuple[Recording, ...]:
-    """Returns one recording per driving direction, each turned so that `+x` is the mean direction of its vehicles.
+    """Returns one recording per driving direction, each turned so that its vehicles drive along `+x`.
 
     Vehicles, and the lanelets near them, belong to the direction they agree with; the names get `-1`, `-2`. A
     recording with one direction only is turned and keeps its name.
@@ -77,7 +78,7 @@ def carriageways(recording: Recording) -> tuple[Recording, ...]:
 
 
 def seen_stretch(x: Float[np.ndarray, " N"], num_frames: int) -> Float[np.ndarray, "T 2"]:
-    """Returns between which of the `x` vehicles were seen, the same for every frame [m]: for cameras that stand still."""
+    """Returns between which `x` vehicles were seen [m], the same for all frames: the camera stands still."""
     return np.tile(np.percentile(x, [0.1, 99.9]), (num_frames, 1))
 
 

@@ -1,13 +1,14 @@
 """Blocks of US-101: CommonRoad scenes of NGSIM's US-101, put into one frame and stitched.
 
-Source: a CSV with `global_time_ms, vehicle_id, x, y, heading, v, length, width, scene` in m, rad, m/s, every 0.1 s;
-`+x` is the driving direction, `(x, y)` the middle of the front edge. Beside it the lanelets of every scene as JSON.
+Source: a CSV with `global_time_ms, vehicle_id, x, y, heading, v, length, width, scene` in m, rad, m/s, every
+0.1 s; `+x` is the driving direction, `(x, y)` the middle of the front edge. Beside it the lanelets of every
+scene as JSON.
 
 A scene shows the vehicles that were between two places when it began, until they pass the second of them:
-**nobody enters from behind**. So the covered stretch ends at a fixed `x`, but begins where the first vehicle that
-was left out is by now: its beginning moves along with the traffic. Where scenes overlap, their stretches add up;
-where they do not touch, the vehicles go into several recordings, so that nobody is missing within a recording's
-coverage.
+**nobody enters from behind**. So the covered stretch ends at a fixed `x`, but begins where the first vehicle
+that was left out is by now: its beginning moves along with the traffic. Where scenes overlap, their stretches
+add up; where they do not touch, the vehicles go into several recordings, so that nobody is missing within a
+recording's coverage.
 """
 
 from dataclasses import dataclass
@@ -59,8 +60,7 @@ class Scene:
 def read_block(
     path: str | Path, *, lanelets: str | Path | None = None, name: str | None = None
 ) -> tuple[Recording, ...]:
-    """Returns the recordings of a block: one, and further ones for stretches that it has at the same time
-    elsewhere.
+    """Returns the recordings of a block: one, and further ones for stretches that do not touch it.
 
     Args:
         lanelets: the scenes' maps; the file of the usual name beside the block if not given.
@@ -126,17 +126,13 @@ def _scene(name: str, rows: Rows) -> Scene:
 
 @dataclass(frozen=True)
 class _Patch:
-    """Stretches that follow each other in time: per frame the scenes that make it up (none: nobody
-    looked).
-    """
+    """Stretches that follow each other in time: per frame the scenes they are made of, if any."""
 
     members: list[tuple[int, ...]]
 
 
 def _patches(scenes: list[Scene], rows: Rows, scene_names: np.ndarray) -> list[_Patch]:
-    """Returns the connected stretches, each followed through time; the one with most vehicles keeps its
-    number.
-    """
+    """Returns the connected stretches, followed through time, the ones with most vehicles first."""
     num_frames = int(rows.frame.max()) + 1
     vehicles = np.stack(
         [np.bincount(rows.frame[scene_names == one.name], minlength=num_frames) for one in scenes]

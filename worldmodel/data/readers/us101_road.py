@@ -88,9 +88,7 @@ def _cut_all(bounds: Sequence[Bounds], first: float, last: float) -> list[Bounds
 
 
 def _cut(line: np.ndarray, first: float, last: float) -> np.ndarray | None:
-    """Returns the part of a polyline, ascending in `x`, between two `x`; None if less than `SPACING` is
-    left.
-    """
+    """Returns the part of a polyline, ascending in `x`, between two `x`; None if hardly any is left."""
     first, last = max(first, line[0, 0]), min(last, line[-1, 0])
     if last - first < SPACING:
         return None
