@@ -1,8 +1,8 @@
 """How long one decision takes: one scene, 30 steps ahead, one thread, median over 100 decisions.
 
-`fixed_context_ms` is the planner as the demo uses it (others predicted once, ten iterations from three starts),
-`full_gradient_ms` the same with the gradient through the world model, `share_ms` the planner's own part of the
-first. The model's weights do not matter: they are random. PPUU took 8,700 ms on two threads.
+`fixed_context_ms` is the planner as the demo uses it (others predicted once, ten iterations from three
+starts), `full_gradient_ms` the same with the gradient through the world model, `share_ms` the planner's own
+part of the first. The model's weights do not matter: they are random. PPUU took 8,700 ms on two threads.
 """
 
 import argparse
