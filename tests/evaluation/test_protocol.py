@@ -1,0 +1,63 @@
+"""Which episodes a protocol makes."""
+
+from dataclasses import replace
+
+import pytest
+
+from tests.envs.factories import make_straight
+from worldmodel.data.sample import us101
+from worldmodel.data.smooth import make_consistent
+from worldmodel.data.split import Span
+from worldmodel.evaluation.protocol import PPUU, V1, Protocol, episodes
+
+EVERYWHERE = -1e9
+
+
+def test_hand_overs_follow_every_second_while_three_seconds_are_left():
+    found = episodes([make_straight([(20.0, 2.0, 10.0)], num_frames=72)])
+    assert [(one.start, one.last) for one in found] == [(19, 71), (29, 71), (39, 71)]
+    assert found[0].human_distance == pytest.approx(52.0)
+    assert found[0].history == 20
+
+
+def test_the_edge_ends_an_episode_and_makes_short_ones_drop_out():
+    found = episodes([make_straight([(20.0, 2.0, 5.0)], num_frames=300, length=100.2)])
+    assert {one.last for one in found} == {89}
+    assert [one.start for one in found] == [19, 29, 39, 49, 59]
+
+
+def test_spans_cut_time_and_exclude_vehicles():
+    recording = make_straight([(20.0, 2.0, 10.0), (60.0, 2.0, 10.0)], num_frames=100)
+    found = episodes([recording], [Span("straight", 30, 90, (10,))])
+    assert {one.vehicle_id for one in found} == {11}
+    assert (found[0].start, found[-1].last) == (49, 89)
+    with pytest.raises(ValueError, match="span of 'elsewhere'"):
+        episodes([recording], [Span("elsewhere", 0, 9)])
+
+
+def test_ppuu_hands_each_vehicle_over_once_and_only_those_that_reach_the_mark():
+    fast_and_slow = make_straight([(20.0, 2.0, 12.0), (20.0, 6.0, 3.0)], num_frames=150, length=200.0)
+    found = episodes([fast_and_slow], protocol=PPUU)
+    assert [(one.vehicle, one.start, one.last) for one in found] == [(0, 19, 149)]
+
+
+def test_the_key_tells_protocols_apart():
+    assert Protocol().key == V1.key != PPUU.key
+    assert replace(V1, shrink=0.2).key != V1.key
+
+
+def test_nothing_to_drive_is_an_error():
+    with pytest.raises(ValueError, match=r"no vehicle has 2.0 s of history and then 3.0 s"):
+        episodes([make_straight([(20.0, 2.0, 10.0)], num_frames=40)])
+
+
+def test_us101_has_as_many_episodes_as_were_counted_when_it_was_cut():
+    a, b = make_consistent(us101("A")), make_consistent(us101("B"))
+    shared = tuple(sorted(set(a.tracks.ids.tolist()) & set(b.tracks.ids.tolist())))
+    span = [Span(b.name, 0, b.num_frames, shared)]
+    assert len(shared) == 31
+    wherever = replace(V1, edge_margin=EVERYWHERE)
+    assert len(episodes([b], span, protocol=wherever)) == 183
+    assert len(episodes([b], span, protocol=replace(wherever, repeat=2.0))) == 97
+    assert len(episodes([b], span, protocol=replace(wherever, repeat=None))) == 49
+    assert len(episodes([b], span)) == 111

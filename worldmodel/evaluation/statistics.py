@@ -1,0 +1,82 @@
+"""How sure a number is: intervals for rates, means and paired differences. NumPy, no models, no tables.
+
+Episodes of one vehicle or one scene are not independent; pass them as `clusters` and whole clusters are
+resampled.
+"""
+
+from dataclasses import dataclass
+from statistics import NormalDist
+
+import numpy as np
+from jaxtyping import Float
+
+NUM_RESAMPLES = 4000
+
+
+@dataclass(frozen=True)
+class Interval:
+    """An estimate between its bounds."""
+
+    estimate: float
+    low: float
+    high: float
+
+
+def wilson(successes: int, n: int, *, confidence: float = 0.95) -> Interval:
+    """Returns the share of successes with Wilson's score interval (Wilson 1927).
+
+    Raises:
+        ValueError: if `n` is 0 or fewer than the successes.
+    """
+    if not 0 <= successes <= n or n == 0:
+        raise ValueError(f"{successes} successes of {n}, expected 0 <= successes <= n and n > 0")
+    z = NormalDist().inv_cdf((1 + confidence) / 2)
+    rate = successes / n
+    centre = (rate + z**2 / (2 * n)) / (1 + z**2 / n)
+    half = z / (1 + z**2 / n) * np.sqrt(rate * (1 - rate) / n + z**2 / (4 * n**2))
+    return Interval(rate, float(max(0.0, centre - half)), float(min(1.0, centre + half)))
+
+
+def bootstrap_mean(
+    values: Float[np.ndarray, " N"],
+    clusters: np.ndarray | None = None,
+    *,
+    confidence: float = 0.95,
+    num_resamples: int = NUM_RESAMPLES,
+    seed: int = 0,
+) -> Interval:
+    """Returns the mean with its percentile bootstrap interval.
+
+    Args:
+        values: one for each episode.
+        clusters: what each belongs to; clusters are drawn with replacement, with all their values.
+
+    Raises:
+        ValueError: if there is nothing to resample, or not one cluster for each value.
+    """
+    if len(values) == 0 or (clusters is not None and len(clusters) != len(values)):
+        raise ValueError(
+            f"{len(values)} values, {'no' if clusters is None else len(clusters)} clusters: expected "
+            "at least one value, and one cluster for each"
+        )
+    labels = (
+        np.arange(len(values)) if clusters is None else np.unique(clusters, return_inverse=True)[1].ravel()
+    )
+    total, count = np.bincount(labels, weights=values), np.bincount(labels)
+    drawn = np.random.default_rng(seed).integers(len(total), size=(num_resamples, len(total)))
+    means = total[drawn].sum(axis=1) / count[drawn].sum(axis=1)
+    low, high = np.quantile(means, [(1 - confidence) / 2, (1 + confidence) / 2])
+    return Interval(float(np.mean(values)), float(low), float(high))
+
+
+def paired_difference(
+    a: Float[np.ndarray, " N"],
+    b: Float[np.ndarray, " M"],
+    clusters: np.ndarray | None = None,
+    *,
+    seed: int = 0,
+) -> Interval:
+    """Returns the mean of `a - b` over the same episodes, with its bootstrap interval by cluster."""
+    if len(a) != len(b):
+        raise ValueError(f"{len(a)} and {len(b)} values, expected two of each episode in the same order")
+    return bootstrap_mean(np.asarray(a, float) - np.asarray(b, float), clusters, seed=seed)
