@@ -93,6 +93,8 @@ class ForwardModel(nn.Module):
     speed_mean: Tensor
     speed_std: Tensor
     deviation_std: Tensor
+    variance_mean: Tensor
+    variance_std: Tensor
 
     def __init__(
         self,
@@ -131,6 +133,15 @@ class ForwardModel(nn.Module):
         self.register_buffer("speed_mean", torch.tensor(13.0))
         self.register_buffer("speed_std", torch.tensor(4.0))
         self.register_buffer("deviation_std", torch.tensor([2.0, 0.5, 0.02, 1.5]))
+        self.register_buffer("variance_mean", torch.zeros(0))  # per step; `training.calibrate_uncertainty`
+        self.register_buffer("variance_std", torch.zeros(0))
+
+    def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *args: object) -> None:
+        """Takes the horizon of the uncertainty statistics from the checkpoint."""
+        for name in ("variance_mean", "variance_std"):
+            if prefix + name in state_dict:
+                setattr(self, name, torch.zeros_like(state_dict[prefix + name]))
+        super()._load_from_state_dict(state_dict, prefix, *args)  # type: ignore[arg-type]
 
     @property
     def config(self) -> dict[str, object]:
