@@ -1,7 +1,6 @@
-"""The seams of the code base: what a world model, a cost, a planner and a reader must offer."""
+"""The seams of the code base: what a world model, a cost, an objective and a planner must offer."""
 
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any, Protocol, runtime_checkable
 
 from jaxtyping import Float
@@ -59,17 +58,4 @@ class Planner(Protocol):
 
     def plan(self, obs: Obs) -> Plan:
         """Returns a plan whose first action is to be executed now."""
-        ...
-
-
-@runtime_checkable
-class Reader(Protocol):
-    """Turns files into recordings in SI units."""
-
-    def read(self, path: Path) -> Sequence[Any]:
-        """Returns the recordings in `path`.
-
-        Raises:
-            RecordingError: naming file, row, what was found and what was expected.
-        """
         ...

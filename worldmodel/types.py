@@ -98,7 +98,7 @@ class Prediction(Indexed):
     """One predicted frame.
 
     Attributes:
-        image: in [0, 1]; the channels the model predicts (`WorldModel.channels`).
+        image: in [0, 1]; the channels the model predicts, vehicles first.
         ego: state of the ego in the planning frame.
         view: pose of the image in the planning frame; the ego's pose where the view follows the ego.
         variance: epistemic variance of the image, or None where the model does not estimate it.
