@@ -143,7 +143,8 @@ def _look_up(texture, steps, height, width, crop):
     flat = texture.reshape(texture.size)
     unit, bits = float(1 << FRACTION_BITS), np.uint64(FRACTION_BITS)
     stride, step_y = np.uint64(texture.shape[1]), np.uint64(int(col_y * unit))
-    columns_per_texel = 1.0 / col_x if abs(col_x) > 1e-6 else 1e6
+    # Its sign is that of `col_x`: a view along the road must not walk backwards for ever.
+    columns_per_texel = 1.0 / col_x if abs(col_x) > 1e-6 else (1e6 if col_x > 0 else -1e6)
     pixel = np.uint64(0)
     for r in range(height):
         fixed_y = np.uint64(int((y + r * row_y) * unit))
