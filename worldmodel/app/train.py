@@ -1,6 +1,8 @@
 """`worldmodel train`: recordings -> a checkpoint, in phases, each from the weights of the one before."""
 
 import csv
+import logging
+import warnings
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from functools import partial
@@ -13,10 +15,11 @@ from lightning.pytorch.callbacks import RichProgressBar
 
 from worldmodel.app.compose import Config, build, with_values
 from worldmodel.app.run import Run
-from worldmodel.data import Store
+from worldmodel.data import Store, compute_stats
 from worldmodel.data.datamodule import TrafficDataModule
 from worldmodel.models import ForwardModel, save_forward_model
 from worldmodel.training import ForwardModule, with_latent
+from worldmodel.training.normalisation import set_normalisation
 
 CHECKPOINT = "model.pt"
 
@@ -30,9 +33,12 @@ def main(config: Config) -> None:
 
 def fit(config: Config, run: Run) -> None:
     """Trains phase by phase within `config.seconds`, and saves each phase's model; the last is `model.pt`."""
+    _hush()
     lightning.seed_everything(config.seed, verbose=False)
+    torch.set_num_threads(config.threads)
     store: Store = build(config.data)
     model: ForwardModel = build(config.model)
+    set_normalisation(model, compute_stats(store.recordings, store.split.train))
     module = datamodule(config, store, model)
     for number, phase in enumerate(config.phases):
         if number:
@@ -74,10 +80,17 @@ def train_phase(
         limit_val_batches=0,
         callbacks=[RichProgressBar(leave=True)],
     )
-    trainer.fit(ForwardModule(model, optimizer=optimizer, num_steps=num_steps), module)
+    trainer.fit(ForwardModule(model, optimizer=optimizer, num_steps=num_steps, seconds=seconds), module)
     if trainer.interrupted:
         raise KeyboardInterrupt
     return int(trainer.global_step)
+
+
+def _hush() -> None:
+    """Keeps Lightning's advertisements and advice off the screen."""
+    for name in ("lightning.pytorch.utilities.rank_zero", "lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module="lightning")
 
 
 def read_metrics(path: Path) -> Mapping[str, Sequence[tuple[int, float]]]:

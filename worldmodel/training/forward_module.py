@@ -1,5 +1,6 @@
 """Training the forward model: unroll, compare with what happened, step."""
 
+import math
 from collections.abc import Callable
 
 import lightning
@@ -11,7 +12,7 @@ from torch import Tensor
 from worldmodel.models import ForwardModel, Latent, masked_mse
 from worldmodel.models.checkpoint import build, plain
 from worldmodel.scene import Channel
-from worldmodel.training.optimizer import warmup_cosine
+from worldmodel.training.optimizer import time_share, warmup_cosine
 from worldmodel.types import Clip
 
 
@@ -23,6 +24,7 @@ class ForwardModule(lightning.LightningModule):
         loss_fn: `(logits, target, covered) -> scalar`.
         optimizer: parameters -> optimiser.
         num_steps: length of the learning-rate schedule.
+        seconds: time by which the schedule has to be over too, from the start of the fit; None: no limit.
     """
 
     def __init__(
@@ -31,13 +33,14 @@ class ForwardModule(lightning.LightningModule):
         *,
         optimizer: Callable[..., torch.optim.Optimizer],
         num_steps: int,
+        seconds: float | None = None,
         loss_fn: Callable[..., Tensor] = masked_mse,
     ) -> None:
         super().__init__()
         self.model = model
         self.loss_fn = loss_fn
         self.optimizer_fn = optimizer
-        self.num_steps = num_steps
+        self.num_steps, self.seconds = num_steps, seconds
 
     def training_step(self, clip: Clip, batch_idx: int) -> Tensor:
         """Returns prediction error + penalty, and logs both."""
@@ -63,7 +66,9 @@ class ForwardModule(lightning.LightningModule):
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Returns the optimiser with a warm-up and cosine schedule by step."""
         optimizer = self.optimizer_fn(self.model.parameters())
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, warmup_cosine(self.num_steps))
+        elapsed = time_share(self.seconds or math.inf)
+        factor = warmup_cosine(self.num_steps, elapsed=elapsed)
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 

@@ -1,11 +1,21 @@
 """Learning-rate schedules."""
 
 import math
+import time
 from collections.abc import Callable
 
 
-def warmup_cosine(num_steps: int, *, warmup: int = 20, floor: float = 0.02) -> Callable[[int], float]:
+def warmup_cosine(
+    num_steps: int, *, warmup: int = 20, floor: float = 0.02, elapsed: Callable[[], float] = lambda: 0.0
+) -> Callable[[int], float]:
     """Returns the factor of the learning rate by step: linear warm-up, then half a cosine to `floor`.
+
+    Args:
+        num_steps: after which the floor is reached.
+        warmup: steps.
+        floor: last factor.
+        elapsed: share of a time budget that is used up; the floor is reached with whichever ends first, so
+            that a slow machine anneals too.
 
     Example:
         >>> factor = warmup_cosine(100, warmup=10)
@@ -16,7 +26,13 @@ def warmup_cosine(num_steps: int, *, warmup: int = 20, floor: float = 0.02) -> C
     def factor(step: int) -> float:
         if step < warmup:
             return (step + 1) / warmup
-        progress = min(1.0, (step - warmup) / max(1, num_steps - 1 - warmup))
+        progress = min(1.0, max(elapsed(), (step - warmup) / max(1, num_steps - 1 - warmup)))
         return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * progress))
 
     return factor
+
+
+def time_share(seconds: float) -> Callable[[], float]:
+    """Returns a clock that counts from now: 0 now, 1 after `seconds`."""
+    start = time.monotonic()
+    return lambda: (time.monotonic() - start) / seconds

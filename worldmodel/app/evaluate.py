@@ -1,0 +1,247 @@
+"""`worldmodel evaluate`: agents x episodes -> one row each, rates with intervals, paired comparisons."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium.vector import VectorEnv
+from omegaconf import OmegaConf
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Column, Table
+
+from worldmodel.app.compose import Config, UsageError, build, require
+from worldmodel.app.run import Run
+from worldmodel.data import Store
+from worldmodel.evaluation.protocol import Episode, Protocol, episodes
+from worldmodel.evaluation.statistics import Interval
+from worldmodel.evaluation.suite import EpisodeResult, Results, evaluate, measure_latency, to_obs
+from worldmodel.evaluation.table import compare, summarise
+from worldmodel.models import load_forward_model
+from worldmodel.protocols import Planner
+from worldmodel.scene import RasterSpec, Renderer
+
+SUMMARY = "summary.json"
+LATENCY = "latency.json"
+RATES = ("safe", "success")
+CLUSTERS = ("vehicle_id", "scene")
+
+
+def main(config: Config) -> None:
+    """Drives, judges, prints the table."""
+    torch.set_num_threads(config.threads)
+    course = make_course(config)
+    check_agents(config, course.spec)
+    run = Run.start(config, "evaluate")
+    with run.timed("drive"):
+        results = drive(config, course, run)
+    run.stage("latency", lambda: time_decisions(config, course, run), files=(LATENCY,))
+    summary = summary_of(config, course, results.rows, latency=read_latency(run))
+    run.write(SUMMARY, summary)
+    print_summary(summary)
+    run.close()
+
+
+@dataclass(frozen=True)
+class Course:
+    """What every agent drives.
+
+    Attributes:
+        env: recordings, episodes, number of slots -> environment, as `configs/env` describes it.
+    """
+
+    store: Store
+    episodes: tuple[Episode, ...]
+    protocol: Protocol
+    env: Any
+
+    @property
+    def spec(self) -> RasterSpec:
+        """Of the rasters that the agents see."""
+        found: RasterSpec = self.env.keywords.get("raster_spec", RasterSpec())
+        return found
+
+    @cached_property
+    def renderers(self) -> tuple[Renderer, ...]:
+        return tuple(Renderer(one, self.spec) for one in self.store.recordings)
+
+    def make_env(self, num_envs: int) -> VectorEnv:
+        """Returns the environment with `num_envs` slots; all share the renderers."""
+        made: VectorEnv = self.env(
+            self.store.recordings, self.episodes, num_envs,
+            protocol=self.protocol, renderers=self.renderers, autoreset_mode="Disabled",
+        )  # fmt: skip
+        return made
+
+
+def make_course(config: Config) -> Course:
+    """Returns the episodes of `config.part`.
+
+    Raises:
+        UsageError: when the split has no such part, or the part is empty.
+    """
+    store: Store = build(config.data)
+    spans = getattr(store.split, config.part, None)
+    if not spans:
+        raise UsageError(
+            f"the split has no frames for {config.part!r}; give part= one of train, val, test that has some"
+        )
+    protocol: Protocol = build(config.protocol)
+    found = episodes(store.recordings, spans, protocol=protocol)[: config.max_episodes]
+    return Course(store, tuple(found), protocol, build(config.env))
+
+
+def check_agents(config: Config, spec: RasterSpec) -> None:
+    """Checks what can be known before anything is driven.
+
+    Raises:
+        UsageError: no agent, a paired comparison that cannot be made, or no checkpoint given.
+        CheckpointError: the checkpoint cannot be used, or was trained on other rasters than `spec`.
+    """
+    if not config.agent:
+        raise UsageError("no agent to evaluate; give agent= a list of names")
+    if config.cluster not in CLUSTERS:
+        raise UsageError(f"cluster={config.cluster!r}, expected one of {', '.join(CLUSTERS)}")
+    if any(uses_checkpoint(config, name) for name in config.agent):
+        require(config, "checkpoint")
+        load_forward_model(config.checkpoint, spec=spec)
+
+
+def uses_checkpoint(config: Config, name: str) -> bool:
+    """Returns whether the agent is made from the checkpoint."""
+    return "${checkpoint}" in OmegaConf.to_yaml(config.agent[name])
+
+
+def agent_key(config: Config, name: str) -> str:
+    """Returns a hash of the agent's configuration and, where it has any, its weights."""
+    text = json.dumps(OmegaConf.to_container(config.agent[name], resolve=True), sort_keys=True)
+    weights = Path(config.checkpoint).read_bytes() if uses_checkpoint(config, name) else b""
+    return hashlib.sha256(text.encode() + weights).hexdigest()
+
+
+def drive(config: Config, course: Course, run: Run, *, keep_plans: Sequence[int] = ()) -> Results:
+    """Drives every agent through every episode; what an earlier run of the folder has driven is read."""
+    agents: dict[str, Planner] = {name: build(part) for name, part in config.agent.items()}
+    with _progress(run.console) as bars:
+        tasks = {name: bars.add_task(name, total=len(course.episodes)) for name in agents}
+        return evaluate(
+            agents,
+            course.make_env,
+            course.episodes,
+            recordings=course.store.recordings,
+            protocol=course.protocol,
+            folder=run.folder,
+            keys={name: agent_key(config, name) for name in agents},
+            seed=config.seed,
+            batch_size=config.batch_size,
+            keep_plans=keep_plans,
+            progress=lambda name, done, total: bars.update(tasks[name], completed=done),
+        )
+
+
+def time_decisions(config: Config, course: Course, run: Run) -> None:
+    """Writes how long one decision for one scene takes on one thread [ms], agent by agent.
+
+    Every decision is for another scene, so that none can be read off an earlier plan.
+    """
+    num_scenes = config.num_decisions + 3
+    env = course.make_env(num_scenes)
+    numbers = np.arange(num_scenes)
+    observation, info = env.reset(options={"episode": numbers % len(course.episodes)})
+    obs = to_obs(observation, info, scene=numbers)
+    env.close()
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        found = {
+            name: measure_latency(build(part), obs, num_decisions=config.num_decisions)
+            for name, part in config.agent.items()
+        }
+    finally:
+        torch.set_num_threads(threads)
+    run.write(LATENCY, found)
+
+
+def read_latency(run: Run) -> dict[str, float]:
+    """Returns what `time_decisions` wrote."""
+    found: dict[str, float] = json.loads((run.folder / LATENCY).read_text(encoding="utf-8"))
+    return found
+
+
+def summary_of(
+    config: Config, course: Course, rows: Sequence[EpisodeResult], *, latency: Mapping[str, float]
+) -> dict[str, Any]:
+    """Returns what `summary.json` holds."""
+    pairs = {
+        f"{config.ours} - {other}": {rate: _as_dict(one) for rate, one in differences.items()}
+        for other, differences in paired(config, rows).items()
+    }
+    return {
+        **summarise(rows, latency_ms=latency),
+        "paired": pairs,
+        "paired_cluster": config.cluster,
+        "protocol": course.protocol.name,
+        "protocol_key": course.protocol.key,
+        "episodes": len(course.episodes),
+        "recordings": [one.name for one in course.store.recordings],
+    }
+
+
+def paired(config: Config, rows: Sequence[EpisodeResult]) -> dict[str, dict[str, Interval]]:
+    """Returns `{other: {rate: ours - other}}` for the agents of `config.against` that were driven."""
+    names = {row.agent for row in rows}
+    return {
+        other: {rate: compare(rows, config.ours, other, field=rate, cluster=config.cluster) for rate in RATES}
+        for other in config.against
+        if {config.ours, other} <= names
+    }
+
+
+def print_summary(summary: Mapping[str, Any]) -> None:
+    """Prints the two tables."""
+    console = Console()
+    table = Table(
+        Column("agent", no_wrap=True), title=f"{summary['episodes']} episodes, protocol {summary['protocol']}"
+    )
+    for column in ("safe %", "success %", "distance m", "decision ms"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for name, row in summary["agents"].items():
+        rates = [
+            f"{_percent(row[r])} [{_percent(row[f'{r}_low'])}, {_percent(row[f'{r}_high'])}]" for r in RATES
+        ]
+        latency = "-" if row["latency_ms"] is None else f"{row['latency_ms']:.1f}"
+        table.add_row(name, *rates, f"{row['distance']:.1f}", latency)
+    console.print(table)
+    if summary["paired"]:
+        by = summary["paired_cluster"].removesuffix("_id")
+        table = Table(Column("paired difference", no_wrap=True), title=f"points, 95 % interval by {by}")
+        for rate in RATES:
+            table.add_column(rate, justify="right", no_wrap=True)
+        for name, rates in summary["paired"].items():
+            table.add_row(name, *(_points(rates[rate]) for rate in RATES))
+        console.print(table)
+
+
+def _as_dict(one: Interval) -> dict[str, float]:
+    return {"difference": one.estimate, "low": one.low, "high": one.high}
+
+
+def _percent(rate: float) -> str:
+    return f"{100 * rate:.1f}"
+
+
+def _points(one: Mapping[str, float]) -> str:
+    return f"{100 * one['difference']:+.1f} [{100 * one['low']:+.1f}, {100 * one['high']:+.1f}]"
+
+
+def _progress(console: Console) -> Progress:
+    return Progress(
+        TextColumn("{task.description:16s}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
+        console=console,
+    )  # fmt: skip
