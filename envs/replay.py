@@ -47,7 +47,7 @@ class ReplayVectorEnv(VectorEnv[Observation, np.ndarray, np.ndarray]):
     """`num_envs` egos at once; step by step what `SyncVectorEnv` of as many `ReplayEnv`s does.
 
     `reset(options={"episode": i})` starts given episodes (one for all or one each) instead of random ones,
-    and     `options={"reset_mask": mask}` restarts some only.
+    and `options={"reset_mask": mask}` restarts some only.
 
     Args:
         recordings: kinematically consistent (`worldmodel.data.smooth.make_consistent`).

@@ -101,7 +101,7 @@ def evaluate(
             key = part_key(
                 protocol=protocol,
                 agent=[name, (keys or {}).get(name, "")],
-                episodes=[(recordings[episodes[i].recording].name, episodes[i]) for i in chosen],
+                episodes=[(recordings[episodes[i].recording].name, episodes[i]) for i in chosen.tolist()],
                 settings=[seed, first, sorted(keep_plans)],
             )
             path = None if folder is None else folder / "parts" / f"{name}-{first:05d}.parquet"
