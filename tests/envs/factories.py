@@ -1,12 +1,14 @@
 """Small recordings with traffic made to order, and the actions of their drivers."""
 
+from functools import cache
+
 import numpy as np
 import torch
 
 from envs import ReplayEnv, ReplayVectorEnv
 from worldmodel.data.synthetic import make_recording
 from worldmodel.evaluation.protocol import V1, Episode, Protocol, episodes
-from worldmodel.scene import LaneMap, RasterSpec, Recording, Tracks, inverse
+from worldmodel.scene import LaneMap, RasterSpec, Recording, Renderer, Tracks, inverse
 from worldmodel.scene.road import RoadSpec
 
 SPEC = RasterSpec(height=21, width=8)
@@ -14,15 +16,25 @@ ROAD = RoadSpec(ahead=12.0, behind=4.0, aside=6.0)
 
 
 def make_env(num_envs: int = 4, *, recordings: list[Recording] | None = None, **options) -> ReplayVectorEnv:
-    recordings = recordings or [make_recording(seed=1), make_recording(seed=2, num_vehicles=5)]
+    if recordings is None:
+        recordings, options["renderers"] = shared()
     found = episodes(recordings, protocol=options.get("protocol", V1))
     options = {"history": 3, "raster_spec": SPEC, "road_spec": ROAD} | options
     return ReplayVectorEnv(recordings, found, num_envs, **options)
 
 
 def make_single(**options) -> ReplayEnv:
+    recordings, renderers = shared()
+    found = episodes(recordings)
+    options = {"history": 3, "raster_spec": SPEC, "road_spec": ROAD} | options
+    return ReplayEnv(recordings, found, renderers=renderers, **options)
+
+
+@cache
+def shared() -> tuple[list[Recording], list[Renderer]]:
+    """Two recordings that no test may change, and what draws them."""
     recordings = [make_recording(seed=1), make_recording(seed=2, num_vehicles=5)]
-    return ReplayEnv(recordings, episodes(recordings), history=3, raster_spec=SPEC, road_spec=ROAD, **options)
+    return recordings, [Renderer(one, SPEC) for one in recordings]
 
 
 def make_straight(
