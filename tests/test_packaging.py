@@ -2,6 +2,7 @@
 
 import importlib
 import importlib.metadata
+import os
 import shutil
 import subprocess
 import sys
@@ -52,20 +53,25 @@ def test_torch_is_pinned_once_and_without_a_local_version(root: Path) -> None:
     assert [pin for pin in pins if "+" in pin or "@" in pin or "/" in pin] == []
 
 
-@pytest.mark.slow
-def test_a_wheel_holds_the_packages_and_their_files(root: Path, tmp_path: Path) -> None:
-    source = tmp_path / "source"  # a copy, because building leaves folders behind
+@pytest.fixture(scope="module")
+def wheel(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("wheel")
+    source = folder / "source"  # a copy, because building leaves folders behind
     source.mkdir()
     for path in [*root.glob("*.toml"), *root.glob("*.md"), root / "LICENSE"]:
         shutil.copy(path, source)
     for name in NAMES:
         shutil.copytree(root / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
     pip = [sys.executable, "-m", "pip", "wheel", "-qq", "--no-deps", "--no-build-isolation"]
-    subprocess.run([*pip, "-w", str(tmp_path), str(source)], check=True)
+    subprocess.run([*pip, "-w", str(folder), str(source)], check=True)
+    (built,) = folder.glob("*.whl")
+    return built
 
-    (wheel,) = tmp_path.glob("*.whl")
+
+@pytest.mark.slow
+def test_a_wheel_holds_the_packages_and_their_files(root: Path, wheel: Path) -> None:
     held = set(zipfile.ZipFile(wheel).namelist())
-    kinds = ("configs/**/*.yaml", "worldmodel/data/us101/*.gz", "worldmodel/viz/*.html")
+    kinds = ("configs/**/*.yaml", "worldmodel/data/us101/*.*", "worldmodel/viz/*.html")
     kinds += tuple(f"{name}/**/*.py" for name in NAMES)
     expected = {str(path.relative_to(root)) for kind in kinds for path in root.glob(kind)}
     assert expected | {"worldmodel/py.typed"} <= held
@@ -73,3 +79,30 @@ def test_a_wheel_holds_the_packages_and_their_files(root: Path, tmp_path: Path) 
     metadata = f"highway_worldmodel-{version}.dist-info"
     assert {name.split("/")[0] for name in held} == {*NAMES, metadata}
     assert f"{metadata}/licenses/LICENSE" in held
+
+
+INSTALLED = """
+import configs, envs, planners, worldmodel
+from worldmodel.app.compose import compose
+from worldmodel.data.sample import us101
+
+for package in (worldmodel, envs, planners, configs):
+    assert package.__file__.startswith({target!r}), package.__file__
+assert compose("train", ["seed=3"]).seed == 3
+print(us101("A").tracks.num_vehicles)
+"""
+
+
+@pytest.mark.slow
+def test_an_installed_wheel_finds_its_configs_and_the_shipped_recording(wheel: Path, tmp_path: Path) -> None:
+    target = tmp_path / "target"
+    pip = [sys.executable, "-m", "pip", "install", "-qq", "--no-deps", "--no-compile", "--no-index"]
+    subprocess.run([*pip, "--target", str(target), str(wheel)], check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", INSTALLED.format(target=str(target))],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(target)},  # before the editable install
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stdout.strip()) == (0, "93"), done.stderr
