@@ -209,12 +209,10 @@ def print_summary(summary: Mapping[str, Any]) -> None:
     table = Table(
         Column("agent", no_wrap=True), title=f"{summary['episodes']} episodes, protocol {summary['protocol']}"
     )
-    for column in ("safe %", "success %", "distance m", "decision ms"):
+    for column in ("safe %", "success %", "m driven", "ms"):
         table.add_column(column, justify="right", no_wrap=True)
     for name, row in summary["agents"].items():
-        rates = [
-            f"{_percent(row[r])} [{_percent(row[f'{r}_low'])}, {_percent(row[f'{r}_high'])}]" for r in RATES
-        ]
+        rates = [_rate(row, rate) for rate in RATES]
         latency = "-" if row["latency_ms"] is None else f"{row['latency_ms']:.1f}"
         table.add_row(name, *rates, f"{row['distance']:.1f}", latency)
     console.print(table)
@@ -232,8 +230,9 @@ def _as_dict(one: Interval) -> dict[str, float]:
     return {"difference": one.estimate, "low": one.low, "high": one.high}
 
 
-def _percent(rate: float) -> str:
-    return f"{100 * rate:.1f}"
+def _rate(row: Mapping[str, float], rate: str) -> str:
+    low, high = (100 * row[f"{rate}_{end}"] for end in ("low", "high"))
+    return f"{100 * row[rate]:.1f} [{low:.0f}, {high:.0f}]"
 
 
 def _points(one: Mapping[str, float]) -> str:

@@ -1,7 +1,6 @@
 """The folder of a run: made once, written atomically, its stages timed and resumable, named at the end."""
 
 import json
-import os
 import platform
 import resource
 import sys
@@ -18,6 +17,7 @@ from omegaconf import OmegaConf
 from rich.console import Console
 
 from worldmodel.app.compose import Config, show
+from worldmodel.atomic import replacing
 
 PACKAGES = ("highway-worldmodel", "torch", "lightning", "gymnasium", "numpy", "numba")
 STAGES = "stages.json"
@@ -27,15 +27,8 @@ def write_atomic(path: str | Path, content: bytes | str) -> Path:
     """Writes a file that is whole or not there; an older one stays until the new one is complete."""
     path = Path(path)
     encoded = content.encode() if isinstance(content, str) else content
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with partial.open("wb") as stream:
-            stream.write(encoded)
-            stream.flush()
-            os.fsync(stream.fileno())
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with replacing(path) as stream:
+        stream.write(encoded)
     return path
 
 
@@ -78,10 +71,16 @@ class Run:
         return run
 
     def stage(self, name: str, work: Callable[[], Any], *, files: tuple[str, ...] = ()) -> None:
-        """Does a stage unless it is recorded as done and its `files` are there; records its time."""
+        """Does a stage unless it is recorded as done and its `files` are there; records its time.
+
+        What was recorded after it is forgotten when it is done again, since later stages read earlier ones.
+        """
         if name in self.seconds and all((self.folder / one).exists() for one in files):
             self.console.print(f"[dim]{name}: done before[/dim]")
             return
+        done = list(self.seconds)
+        for later in done[done.index(name) :] if name in done else ():
+            del self.seconds[later]
         with self.timed(name):
             work()
         write_atomic(self.folder / STAGES, json.dumps(self.seconds, indent=2) + "\n")
