@@ -9,7 +9,7 @@ from worldmodel.costs.goal import Goal, overspeed_cost, progress_cost, reverse_c
 from worldmodel.costs.lane import LaneKeeping, heading_cost, lane_cost, off_road_cost
 from worldmodel.costs.ppuu import PPUU, ppuu_footprint_cost, ppuu_proximity_cost
 from worldmodel.costs.preset import motorway_cost, ppuu_cost
-from worldmodel.costs.proximity import Proximity, falloff, first_hit, safety_distance, window
+from worldmodel.costs.proximity import Proximity, falloff, first_hit, safety_distance
 from worldmodel.costs.uncertainty import Uncertainty, footprint_variance, uncertainty_cost
 from worldmodel.costs.weighted import TermFn, Terms, WeightedCost
 
@@ -42,5 +42,4 @@ __all__ = [
     "reverse_cost",
     "safety_distance",
     "uncertainty_cost",
-    "window",
 ]

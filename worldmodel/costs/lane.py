@@ -8,6 +8,7 @@ from torch import Tensor
 from worldmodel.costs.placement import CORNERS, place
 from worldmodel.costs.weighted import Terms
 from worldmodel.scene import RoadChannel, RoadSpec, sample_road, wrap_angle
+from worldmodel.scene.constant import constant
 from worldmodel.scene.road import DEFAULT_ROAD
 from worldmodel.types import Rollout
 
@@ -50,12 +51,13 @@ class LaneKeeping:
     margin: float = 0.5
 
     def __call__(self, rollout: Rollout) -> Terms:
-        units = rollout.ego.new_tensor(CORNERS)
-        points = place(units, rollout.ego, rollout.size[:, None] / 2)  # (B, T, P, 2), centre last
-        road = sample_road(rollout.road, points, self.spec)
-        direction = road[..., -1, RoadChannel.HEADING]
+        corners = (
+            constant(CORNERS, rollout.ego) * (rollout.size / 2)[:, None, None]
+        )  # (B, 1, P, 2), centre last
+        road = sample_road(rollout.road, place(corners, rollout.ego), self.spec)
+        lane, edge, direction = road.unbind(-1)  # (B, T, P), in the order of RoadChannel
         return {
-            "lane": road[..., -1, RoadChannel.LANE],
-            "heading": wrap_angle(rollout.ego[..., 2] - direction).square(),
-            "off_road": off_road_cost(road[..., RoadChannel.EDGE], self.margin),
+            "lane": lane[..., -1],
+            "heading": wrap_angle(rollout.ego[..., 2] - direction[..., -1]).square(),
+            "off_road": off_road_cost(edge, self.margin),
         }

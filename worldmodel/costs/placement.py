@@ -6,29 +6,29 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from worldmodel.scene.constant import constant
+
 CORNERS = ((1.0, 1.0), (1.0, -1.0), (-1.0, -1.0), (-1.0, 1.0), (0.0, 0.0))
 """The corners of the unit box and its centre, in half lengths and half widths."""
+# From (cos, sin, x, y) to the rows of a matrix that takes (along, across) to (x, y), and what it adds.
+_ROTATION = ((1.0, 0.0, 0.0, 1.0), (0.0, 1.0, -1.0, 0.0))
 
 
-def place(
-    units: Float[Tensor, "P 2"], pose: Float[Tensor, "*B S"], scale: Float[Tensor, "*#B 2"]
-) -> Float[Tensor, "*B P 2"]:
+def place(points: Float[Tensor, "*#B P 2"], pose: Float[Tensor, "*B S"]) -> Float[Tensor, "*B P 2"]:
     """Returns where points fixed to a vehicle are when it is at `pose` [m].
 
     One matrix product for all points and poses: a planner spends its time here.
 
     Args:
-        units: the points, along and across the vehicle.
+        points: along and across the vehicle [m].
         pose: `x, y, heading, ...` of the vehicle.
-        scale: what 1 stands for, along and across [m].
     """
-    along, across = scale[..., 0], scale[..., 1]
-    cos, sin = pose[..., 2].cos(), pose[..., 2].sin()
-    entries = [cos * along, -sin * across, pose[..., 0], sin * along, cos * across, pose[..., 1]]
-    rows = torch.stack(entries, dim=-1).unflatten(-1, (2, 3))
-    homogeneous = torch.cat([units, torch.ones_like(units[:, :1])], dim=-1)
-    placed: Tensor = (rows.flatten(0, -2) @ homogeneous.T).unflatten(0, rows.shape[:-1])  # (B, 2, P)
-    return placed.transpose(-1, -2)
+    position, heading = pose[..., :2], pose[..., 2:3]
+    direction = torch.cat([heading.cos(), heading.sin()], dim=-1)
+    rotation = (direction @ constant(_ROTATION, pose)).reshape(-1, 2, 2)
+    points = points.expand(*pose.shape[:-1], *points.shape[-2:])
+    placed = torch.baddbmm(position.reshape(-1, 1, 2), points.flatten(0, -3), rotation)
+    return placed.view(points.shape)
 
 
 def cells(num: int) -> tuple[float, ...]:

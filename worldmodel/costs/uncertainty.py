@@ -9,6 +9,7 @@ from torch import Tensor
 from worldmodel.costs.placement import cells, place, unit_grid
 from worldmodel.costs.weighted import Terms
 from worldmodel.scene import RasterSpec, relative_pose, sample_image
+from worldmodel.scene.constant import constant
 from worldmodel.scene.raster import DEFAULT_SPEC
 from worldmodel.types import Rollout
 
@@ -69,5 +70,5 @@ def footprint_variance(rollout: Rollout, spec: RasterSpec, *, vehicles: int = 0)
             "or leave the uncertainty cost out"
         )
     pose = relative_pose(rollout.ego, rollout.view)
-    points = place(pose.new_tensor(FOOTPRINT), pose, rollout.size[:, None] / 2)
-    return sample_image(rollout.variance[:, :, vehicles], points, spec).mean(-1)
+    footprint = constant(FOOTPRINT, pose) * (rollout.size / 2)[:, None, None]  # (B, 1, P, 2)
+    return sample_image(rollout.variance[:, :, vehicles], place(footprint, pose), spec).mean(-1)

@@ -117,12 +117,11 @@ def track_states(
 
 def relative_pose(pose: Float[Tensor, "*B S"], frame: Float[Tensor, "*#B R"]) -> Float[Tensor, "*B S"]:
     """Returns `pose` as seen from `frame`, both `(x, y, heading, ...)`; further columns pass through."""
-    dx, dy = pose[..., 0] - frame[..., 0], pose[..., 1] - frame[..., 1]
-    cos, sin = frame[..., 2].cos(), frame[..., 2].sin()
-    local = torch.stack(
-        [cos * dx + sin * dy, cos * dy - sin * dx, wrap_angle(pose[..., 2] - frame[..., 2])], dim=-1
-    )
-    return torch.cat([local, pose[..., 3:]], dim=-1)
+    dx, dy, turn = (pose[..., :3] - frame[..., :3]).unbind(-1)
+    heading = frame[..., 2]
+    cos, sin = heading.cos(), heading.sin()
+    local = torch.stack([cos * dx + sin * dy, cos * dy - sin * dx, wrap_angle(turn)], dim=-1)
+    return local if pose.shape[-1] == 3 else torch.cat([local, pose[..., 3:]], dim=-1)
 
 
 def compose_pose(local: Float[Tensor, "*B S"], frame: Float[Tensor, "*#B R"]) -> Float[Tensor, "*B S"]:

@@ -23,6 +23,7 @@ from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
 from worldmodel.scene._raster_numba import draw_texture, draw_vehicles, mark_covered
+from worldmodel.scene.constant import constant
 from worldmodel.scene.kinematics import relative_pose
 from worldmodel.scene.texture import RoadTexture
 from worldmodel.scene.track import HEADING, Recording, X, Y
@@ -295,8 +296,8 @@ def sample_image(
         spec: of the raster; only its extent is used.
     """
     # From the centre to the outer edge of the image is 1 for grid_sample; its axes are (column, row).
-    extent = points.new_tensor([-spec.length_ahead, -spec.length_aside])
-    grid = (points / extent).flip(-1).flatten(0, 1).unsqueeze(1)  # (B T, 1, P, 2)
+    swap = constant(((0.0, -1 / spec.length_ahead), (-1 / spec.length_aside, 0.0)), points)
+    grid = (points.flatten(0, -2) @ swap).view(-1, 1, *points.shape[-2:])  # (B T, 1, P, 2)
     values = F.grid_sample(
         image.flatten(0, 1).unsqueeze(1), grid, mode="bilinear", padding_mode="zeros", align_corners=False
     )

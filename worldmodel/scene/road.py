@@ -15,6 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from worldmodel.scene._raster_numba import crop_fields
+from worldmodel.scene.constant import constant
 from worldmodel.scene.lane import LaneMap
 from worldmodel.scene.raster import DEFAULT_SPEC, RasterSpec, overlap, pixel_points
 from worldmodel.scene.texture import MARKING_WIDTH
@@ -124,12 +125,13 @@ def sample_road(
     road: Float[Tensor, "B R HR WR"], points: Float[Tensor, "B *P 2"], spec: RoadSpec = DEFAULT_ROAD
 ) -> Float[Tensor, "B *P R"]:
     """Returns the fields at `points` of the planning frame: bilinear, the border repeated; differentiable."""
-    height, width = road.shape[-2:]
-    row = (spec.ahead - points[..., 0]) / (spec.along * (height - 1) / 2) - 1.0
-    col = (spec.aside - points[..., 1]) / (spec.across * (width - 1) / 2) - 1.0
-    grid = torch.stack([col, row], dim=-1).flatten(1, -2).unsqueeze(1)  # (B, 1, P, 2)
+    # The outer points are at -1 and 1 for grid_sample; its axes are (column, row).
+    height, width = (spec.along * (road.shape[-2] - 1) / 2, spec.across * (road.shape[-1] - 1) / 2)
+    swap = constant(((0.0, -1 / height), (-1 / width, 0.0)), points)
+    first = constant((spec.aside / width - 1, spec.ahead / height - 1), points)
+    grid = torch.addmm(first, points.reshape(-1, 2), swap).view(len(road), 1, -1, 2)  # (B, 1, P, 2)
     values = F.grid_sample(road, grid, mode="bilinear", padding_mode="border", align_corners=True)
-    return values[:, :, 0].transpose(1, 2).reshape(*points.shape[:-1], road.shape[1])
+    return values[:, :, 0].transpose(1, 2).reshape(*points.shape[:-1], -1)
 
 
 def draw_road(
