@@ -6,7 +6,6 @@ the traffic there.
 """
 
 import json
-import os
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from itertools import groupby, pairwise
@@ -15,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from worldmodel.atomic import replacing
 from worldmodel.data.error import RecordingError
 from worldmodel.scene import Recording
 
@@ -163,14 +163,9 @@ def purge_shared(
 
 def save_split(split: Split, path: str | Path) -> None:
     """Writes the split as JSON; the file appears whole or not at all."""
-    path = Path(path)
     text = json.dumps({"format": "worldmodel split", "version": VERSION, **asdict(split)}, indent=1)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_text(text + "\n", encoding="utf-8")
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replacing(path) as stream:
+        stream.write(f"{text}\n".encode())
 
 
 def load_split(path: str | Path) -> Split:

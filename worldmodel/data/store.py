@@ -6,7 +6,6 @@ name first.
 """
 
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable
@@ -17,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from worldmodel.atomic import replacing
 from worldmodel.data.error import RecordingError
 from worldmodel.data.split import Split, load_split, save_split
 from worldmodel.scene import Lanelet, LaneMap, Recording, Tracks
@@ -56,15 +56,8 @@ def save_recording(recording: Recording, path: str | Path) -> None:
     """
     path = Path(path)
     table = _table(recording)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as stream:
-            pq.write_table(table, stream, compression="zstd")
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replacing(path) as stream:
+        pq.write_table(table, stream, compression="zstd")
 
 
 def load_recording(path: str | Path) -> Recording:

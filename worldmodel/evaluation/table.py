@@ -7,8 +7,7 @@ first of, as a flat list of world `x, y`.
 
 import hashlib
 import json
-import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ import pyarrow as pa
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
 
+from worldmodel.atomic import replacing
 from worldmodel.evaluation.episode import EpisodeResult
 from worldmodel.evaluation.statistics import Interval, bootstrap_mean, paired_difference, wilson
 
@@ -45,7 +45,8 @@ def write_part(path: Path | None, key: str, part: Part) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     meta = {"key": key, "rows": json.dumps([asdict(row) for row in part.rows])}
     table = _steps_table(part.steps).replace_schema_metadata(meta)
-    write_atomically(path, lambda target: pq.write_table(table, target))
+    with replacing(path) as stream:
+        pq.write_table(table, stream)
 
 
 def read_part(path: Path | None, key: str) -> Part | None:
@@ -65,10 +66,12 @@ def write_tables(folder: Path, rows: Sequence[EpisodeResult], steps: Mapping[str
     folder.mkdir(parents=True, exist_ok=True)
     names = [one.name for one in fields(EpisodeResult)]
     table = pa.table({name: [getattr(row, name) for row in rows] for name in names})
-    trajectories = _steps_table(steps)
-    write_atomically(folder / "episodes.parquet", lambda target: pq.write_table(table, target))
-    write_atomically(folder / "episodes.csv", lambda target: pacsv.write_csv(table, target))
-    write_atomically(folder / "trajectories.parquet", lambda target: pq.write_table(trajectories, target))
+    with replacing(folder / "episodes.parquet") as stream:
+        pq.write_table(table, stream)
+    with replacing(folder / "episodes.csv") as stream:
+        pacsv.write_csv(table, stream)
+    with replacing(folder / "trajectories.parquet") as stream:
+        pq.write_table(_steps_table(steps), stream)
 
 
 def read_episodes(path: Path) -> list[EpisodeResult]:
@@ -101,8 +104,9 @@ def summarise(
 
 def write_summary(path: Path, summary: Mapping[str, Any]) -> None:
     """Writes a summary as JSON."""
-    text = json.dumps(summary, indent=2, allow_nan=False) + "\n"
-    write_atomically(path, lambda target: Path(target).write_text(text))
+    text = json.dumps(summary, indent=2, allow_nan=False)
+    with replacing(path) as stream:
+        stream.write(f"{text}\n".encode())
 
 
 def compare(
@@ -134,16 +138,6 @@ def mean_of(rows: Sequence[EpisodeResult], field: str, *, cluster: str = "vehicl
     """Returns the mean of a field with its interval, bootstrapped by cluster."""
     values = np.array([float(getattr(row, field)) for row in rows])
     return bootstrap_mean(values, np.array([f"{row.recording}:{getattr(row, cluster)}" for row in rows]))
-
-
-def write_atomically(path: Path, write: Callable[[str], object]) -> None:
-    """Calls `write` with a temporary name beside `path` and renames it when it is done."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        write(str(temporary))
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _identity(row: EpisodeResult) -> tuple[str, int, int]:

@@ -5,7 +5,6 @@ Loading needs no other file, no Hydra and no unpickling (`weights_only=True`).
 
 import dataclasses
 import importlib
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from worldmodel.atomic import replacing
 from worldmodel.models.forward_model import ForwardModel
 from worldmodel.scene import Channel, RasterSpec
 
@@ -35,7 +35,6 @@ def save_forward_model(
     Args:
         extra: plain numbers, strings, lists and dicts kept beside the weights (training run, statistics).
     """
-    target = Path(path)
     content = {
         "format": FORMAT,
         "version": VERSION,
@@ -43,12 +42,8 @@ def save_forward_model(
         "state_dict": model.state_dict(),
         "extra": dict(extra or {}),
     }
-    partial = target.with_name(f".{target.name}.{os.getpid()}.part")
-    try:
-        torch.save(content, partial)
-        partial.replace(target)
-    finally:
-        partial.unlink(missing_ok=True)
+    with replacing(path) as stream:
+        torch.save(content, stream)
 
 
 def load_forward_model(
