@@ -1,6 +1,7 @@
 """Checkpoints: self-contained, atomic, refused with a reason."""
 
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 import torch
@@ -70,8 +71,8 @@ def test_a_failed_write_leaves_the_old_checkpoint(tmp_path: Path, monkeypatch: p
     model, path = saved(tmp_path)
     before = path.read_bytes()
 
-    def full_disk(content: object, file: Path) -> None:
-        Path(file).write_bytes(b"half")
+    def full_disk(content: object, stream: BinaryIO) -> None:
+        stream.write(b"half")
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(torch, "save", full_disk)
