@@ -108,3 +108,27 @@ def test_centre_is_half_way_and_dense() -> None:
     np.testing.assert_allclose(centre[:, 1], 1.5)
     np.testing.assert_allclose(np.diff(centre[:, 0]), 0.5)
     np.testing.assert_allclose(half_width, 1.5)
+
+
+def test_extended_goes_straight_on_where_the_map_ends() -> None:
+    road = LaneMap.straight(length=100.0, num_lanes=2, lane_width=4.0).extended(50.0)
+    assert road.bounds == (-50.0, 0.0, 150.0, 8.0)
+    np.testing.assert_allclose(road.edge_distance(np.array([[99.0, 3.0], [-30.0, 7.0]])), [3.0, 1.0])
+    assert [one.id for one in road.lanelets] == [0, 1]
+
+
+def test_extended_leaves_alone_what_ends_on_the_road() -> None:
+    through = LaneMap.straight(length=200.0, num_lanes=1, lane_width=4.0).lanelets[0]
+    first = Lanelet(1, through.left - [0, 4], through.right - [0, 4])
+    short = Lanelet(2, np.array([[0.0, 0.0], [60.0, 0.0]]), np.array([[0.0, -4.0], [60.0, -4.0]]))
+    joined = Lanelet(3, np.array([[200.0, 4.0], [300.0, 4.0]]), np.array([[200.0, 0.0], [300.0, 0.0]]))
+    road = LaneMap((through, first, short, joined)).extended(50.0)
+    ends = [(one.left[0, 0], one.left[-1, 0]) for one in road.lanelets]
+    assert ends == [(-50.0, 200.0), (-50.0, 200.0), (-50.0, 60.0), (200.0, 350.0)]
+
+
+def test_extended_keeps_lanes_together_where_a_bend_ends() -> None:
+    road = curved().extended(40.0)
+    assert road.contains(np.array([[52.0, 100.0], [51.0, 130.0], [53.0, 130.0], [-30.0, 48.0]])).all()
+    middle = np.array([[52.0, 110.0]])
+    assert road.edge_distance(middle) == pytest.approx(4.0, abs=0.4)  # no gap between the two lanes

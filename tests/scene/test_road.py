@@ -194,3 +194,12 @@ def test_drawn_road_moves_with_the_view() -> None:
     view = torch.tensor([[[5.0, 0.3, 0.02]]], dtype=torch.float64, requires_grad=True)
     draw_road(road, view)[:, :, 1].sum().backward()
     assert view.grad is not None and view.grad[0, 0, 1] < 0  # to the left is more road
+
+
+def test_the_end_of_the_map_is_not_an_edge() -> None:
+    for x, ahead in [(395.0, 20.0), (5.0, -10.0)]:
+        lane, edge, heading = patch(x, 2.0)
+        row = np.flatnonzero(SPEC.row_positions() == ahead)[0]
+        at = SPEC.column_positions() == 0.0
+        assert edge[row, at] == pytest.approx(2.0, abs=1e-5) and lane[row, at] == pytest.approx(0.0, abs=1e-5)
+        assert (heading == 0.0).all()

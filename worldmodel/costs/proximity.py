@@ -48,7 +48,7 @@ class Bundle(NamedTuple):
         offsets: of the rays from one another.
         num_inside: equal steps inside the ego.
         num_outside: steps from there to the reach.
-        growth: step `i` of `n` outside ends at `(i / n)^growth` of the way; the falloff is steep near the ego.
+        growth: step `i` of `n` outside ends at `(i / n)^growth` of the way: fine where the falloff is steep.
         direction: of the rays, along and across the ego.
     """
 

@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def constant(values: tuple[object, ...], like: Tensor) -> Tensor:
-    """Returns `values` (nested tuples of numbers) as a tensor of `like`'s type and device; do not write to it."""
+    """Returns nested tuples of numbers as a tensor of `like`'s type and device; do not write to it."""
     return _constant(values, like.dtype, like.device)
 
 

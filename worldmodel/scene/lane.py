@@ -18,6 +18,11 @@ CLOSE_GAPS = 0.15
 CENTRE_SPACING = 0.5
 """Distance between the points of a resampled centre line [m]."""
 
+LOOK_AHEAD, LOOK_ASIDE = 15.0, 15.0
+"""No road this far ahead of a lanelet's end and up to this far beside it: the map ends there [m]."""
+END_LENGTH = 3.0
+"""The direction of a lanelet's end is that of this much of its centre line [m]."""
+
 
 @dataclass(frozen=True)
 class Lanelet:
@@ -80,6 +85,23 @@ class LaneMap:
         """Returns the map with left and right swapped (`y` negated)."""
         flip = np.array([1.0, -1.0])
         return LaneMap(tuple(Lanelet(one.id, one.right * flip, one.left * flip) for one in self.lanelets))
+
+    def extended(self, length: float) -> "LaneMap":
+        """Returns the map with the road going straight on by `length` [m] where the map, not the road, ends.
+
+        A lanelet ends there if no road lies ahead of its end or beside that: what merges or is joined by
+        another lanelet stays. Ends close to one another go on in their mean direction.
+        """
+        ends = [
+            _End(index, sign, *_end(one, sign)) for index, one in enumerate(self.lanelets) for sign in (1, -1)
+        ]
+        ends = [one for one in ends if not self.contains(one.beyond()).any()]
+        lanelets = list(self.lanelets)
+        for end in ends:
+            alike = [one.direction for one in ends if one.is_near(end)]
+            shift = length * np.mean(alike, axis=0) / np.linalg.norm(np.mean(alike, axis=0))
+            lanelets[end.index] = _prolong(lanelets[end.index], end.sign, shift)
+        return LaneMap(tuple(lanelets))
 
     @cached_property
     def bounds(self) -> tuple[float, float, float, float]:
@@ -151,6 +173,44 @@ def merge_lane_maps(maps: Sequence[LaneMap]) -> LaneMap:
     """Returns one map with the lanelets of all, numbered anew."""
     lanelets = [one for lane_map in maps for one in lane_map.lanelets]
     return LaneMap(tuple(Lanelet(index, one.left, one.right) for index, one in enumerate(lanelets)))
+
+
+@dataclass(frozen=True)
+class _End:
+    """The last (`sign` 1) or first (-1) point of a lanelet's centre line, and the direction out of it."""
+
+    index: int
+    sign: int
+    point: Float[np.ndarray, "2"]
+    direction: Float[np.ndarray, "2"]
+
+    def beyond(self) -> Float[np.ndarray, "N 2"]:
+        """Returns points ahead of the end, from side to side."""
+        normal = np.array([-self.direction[1], self.direction[0]])
+        aside = np.arange(-LOOK_ASIDE, LOOK_ASIDE + 1.0)[:, None]
+        points: np.ndarray = self.point + LOOK_AHEAD * self.direction + aside * normal
+        return points
+
+    def is_near(self, other: "_End") -> bool:
+        """Returns whether both leave the same cut in about the same direction."""
+        distance = np.linalg.norm(self.point - other.point)
+        return bool(distance < 2 * LOOK_ASIDE and self.direction @ other.direction > 0.9)
+
+
+def _end(lanelet: Lanelet, sign: int) -> tuple[Float[np.ndarray, "2"], Float[np.ndarray, "2"]]:
+    """The centre line's last or first point and its direction there, over the last metres."""
+    centre = lanelet.centre()[0][::sign]
+    chord = centre[-1] - centre[-min(len(centre), int(END_LENGTH / CENTRE_SPACING))]
+    return centre[-1], chord / np.linalg.norm(chord)
+
+
+def _prolong(lanelet: Lanelet, sign: int, shift: Float[np.ndarray, "2"]) -> Lanelet:
+    """The lanelet with a point more on both bounds, at its end or its start."""
+    left, right = (
+        np.concatenate([line[::sign], line[::sign][-1:] + shift])[::sign]
+        for line in (lanelet.left, lanelet.right)
+    )
+    return Lanelet(lanelet.id, left, right)
 
 
 def _length(line: np.ndarray) -> float:

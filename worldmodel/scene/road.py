@@ -28,6 +28,8 @@ GRID_SPACING = 0.5
 """Of the field [m]."""
 NARROWEST_HALF_WIDTH = 0.5
 """What narrows to a point at a merge is taken to be this wide [m]."""
+BEYOND_END = 100.0
+"""The road goes on for this long where the map ends; about as far as a plan reaches [m]."""
 TYPICAL_HALF_WIDTH = 1.85
 """Of a lane, where only LANE is known and a marking is to be drawn [m]."""
 
@@ -36,7 +38,8 @@ class RoadChannel(IntEnum):
     """What a road patch holds.
 
     LANE: `(offset / half width)^2` from the nearest lane centre: 0 there, 1 on the marking, at most 4.
-    EDGE: distance to the edge of the road, positive on it, clipped to 8 [m]. The ends of the map are edges.
+    EDGE: distance to the edge of the road, positive on it, clipped to 8 [m]. Where the map ends, the road is
+        taken to go straight on: nobody should brake for the end of a map.
     HEADING: direction of the nearest lane relative to the planning frame [rad].
     """
 
@@ -93,7 +96,8 @@ class RoadField:
     """
 
     def __init__(self, lane_map: LaneMap) -> None:
-        self._lane_map = lane_map
+        self._corner = lane_map.bounds[:2]
+        self._lane_map = lane_map.extended(BEYOND_END)
 
     @cached_property
     def _grid(self) -> tuple[Float[np.ndarray, "NX NY 3"], tuple[float, float, float]]:
@@ -101,8 +105,13 @@ class RoadField:
         left, bottom, right, top = self._lane_map.bounds
         # Beyond this margin every field is constant but for its direction.
         margin = MAX_EDGE + GRID_SPACING
-        x = np.arange(left - margin, right + margin + GRID_SPACING, GRID_SPACING)
-        y = np.arange(bottom - margin, top + margin + GRID_SPACING, GRID_SPACING)
+        # Extended or not, the grid has a point on the corner of the map itself.
+        x0, y0 = (
+            corner - GRID_SPACING * np.ceil((corner - low + margin) / GRID_SPACING)
+            for corner, low in zip(self._corner, (left, bottom), strict=True)
+        )
+        x = np.arange(x0, right + margin + GRID_SPACING, GRID_SPACING)
+        y = np.arange(y0, top + margin + GRID_SPACING, GRID_SPACING)
         points = np.stack(np.meshgrid(x, y, indexing="ij"), axis=-1).reshape(-1, 2)
         answer = self._lane_map.query(points)
         lane = (answer.offset / np.maximum(answer.half_width, NARROWEST_HALF_WIDTH)) ** 2
