@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from worldmodel.app.run import Run
 from worldmodel.data import Store, compute_stats
 from worldmodel.data.datamodule import TrafficDataModule
 from worldmodel.models import ForwardModel, save_forward_model
-from worldmodel.training import ForwardModule, with_latent
+from worldmodel.training import ForwardModule, calibrate_uncertainty, with_latent
 from worldmodel.training.normalisation import set_normalisation
 
 CHECKPOINT = "model.pt"
@@ -40,6 +41,7 @@ def fit(config: Config, run: Run) -> None:
     model: ForwardModel = build(config.model)
     set_normalisation(model, compute_stats(store.recordings, store.split.train))
     module = datamodule(config, store, model)
+    next(iter(module.train_dataloader()))  # compiles the renderer, which is no training time
     for number, phase in enumerate(config.phases):
         if number:
             model = with_latent(model, build(phase.latent))
@@ -50,6 +52,8 @@ def fit(config: Config, run: Run) -> None:
         run.console.print(f"[dim]phase {phase.name}: {taken} steps[/dim]")
         extra = {"phase": phase.name, "steps": taken, "seed": config.seed}
         save_forward_model(model.eval(), run.folder / f"model_{phase.name}.pt", extra=extra)
+    batches = islice(module.train_dataloader(), config.uncertainty.num_batches)
+    calibrate_uncertainty(model, batches, num_masks=config.uncertainty.num_masks)
     save_forward_model(model.eval(), run.folder / CHECKPOINT, extra=extra)
 
 

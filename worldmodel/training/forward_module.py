@@ -9,7 +9,7 @@ from jaxtyping import Float
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 
-from worldmodel.models import ForwardModel, Latent, masked_mse
+from worldmodel.models import ForwardModel, Latent, masked_bce, masked_mse
 from worldmodel.models.checkpoint import build, plain
 from worldmodel.scene import Channel
 from worldmodel.training.optimizer import time_share, warmup_cosine
@@ -34,7 +34,7 @@ class ForwardModule(lightning.LightningModule):
         optimizer: Callable[..., torch.optim.Optimizer],
         num_steps: int,
         seconds: float | None = None,
-        loss_fn: Callable[..., Tensor] = masked_mse,
+        loss_fn: Callable[..., Tensor] = masked_bce,
     ) -> None:
         super().__init__()
         self.model = model
