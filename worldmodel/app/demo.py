@@ -199,8 +199,10 @@ def headline(summary: Mapping[str, Any], *, ours: str) -> str:
         "lane_keeping": "keeping the lane at constant speed",
         "mpc_copy": "planning on a copy of the present",
     }
-    found = [f"{what} {100 * agents[one]['safe']:.0f} %" for one, what in rivals.items() if one in agents]
-    return f"{text} Safe, {' and '.join(found)}." if found else text
+    found = [
+        f"{what} is in {100 * agents[one]['safe']:.0f} %" for one, what in rivals.items() if one in agents
+    ]
+    return f"{text} {', '.join(found).capitalize()}." if found else text
 
 
 def agent_results(summary: Mapping[str, Any], rows: Sequence[EpisodeResult]) -> tuple[AgentResult, ...]:

@@ -149,7 +149,7 @@ def _rollout_pictures(
     boxes = torch.cat([pose, clip.size[row].expand(len(pose), 2)], dim=1).numpy().astype(float)
     for frame in range(len(boxes)):
         seconds = (frame - model.history + 1) * model.dt
-        label = f"{seconds:+.1f} s   " + ("seen" if seconds <= 0 else "to be imagined")
+        label = f"{seconds:+.1f} s   " + ("seen" if frame < model.history else "to be imagined")
         pictures = [
             draw_ego(
                 paint_raster(raster[frame], model.spec, scale=scale), boxes[frame], model.spec, scale=scale
@@ -274,13 +274,22 @@ def add_cost_fields(album: Album, clip: Clip, model: ForwardModel, cost: Cost) -
         field = evaluate_field(cost, rollout, step - 1, spec=model.spec)
         parts = {Channel.VEHICLES: field.raster[0]}
         parts |= dict(zip((Channel.LANE, Channel.OFF_ROAD), known[step - 1], strict=True))
-        field = replace(field, raster=np.stack([parts[one] for one in model.spec.channels]))
+        raster = np.stack([parts[one] for one in model.spec.channels])
+        field = replace(field, raster=raster, terms=_on_road(field.terms))
         terms = [name for name in FIELD_TERMS if name in field.terms]
         caption = (
-            f"{step * model.dt:.0f} s ahead. Each term is weighted; `total` is what the planner goes down."
+            f"{step * model.dt:.0f} s ahead. Terms with their weights; the planner goes down their total."
         )
         picture = encode_png(draw_field(field, model.spec, terms=terms, scale=4))
         album.add(f"cost_field_{step}.png", picture, section="cost_fields", caption=caption)
+
+
+def _on_road(terms: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The terms, nowhere larger than anywhere on the road: off it they would outshine everything else."""
+    is_on_road = terms["off_road"] == 0 if "off_road" in terms else np.ones(terms["total"].shape, dtype=bool)
+    if not is_on_road.any():
+        return dict(terms)
+    return {name: np.minimum(term, term[is_on_road].max()) for name, term in terms.items()}
 
 
 def add_training(album: Album, metrics: Mapping[str, Path]) -> None:

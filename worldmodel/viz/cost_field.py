@@ -81,7 +81,7 @@ def draw_field(
         heat = np.asarray(matplotlib.colormaps["inferno"](smooth))[..., :3] * 255
         mixed = (0.8 * heat + 0.2 * plain).round().astype(np.uint8)
         pictures.append(draw_ego(mixed, field.ego, spec, scale=scale))
-        names.append(f"{name}  {low:.2g} to {high:.2g}")
+        names.append(f"{name}  {low:.1f} to {high:.1f}")
     return grid([[one] for one in pictures], rows=names)
 
 

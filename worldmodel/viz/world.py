@@ -29,6 +29,8 @@ from worldmodel.viz.palette import (
 EDGE = 0.6
 """Markings nearer than this to the road's boundary are its edge and solid; the others are dashed [m]."""
 DASH, DASH_PERIOD = 3.0, 9.0
+MARGIN = 4.0
+"""Our car stays this far inside the picture of a drive [m]."""
 
 
 @dataclass(frozen=True)
@@ -154,8 +156,7 @@ def episode_frames(
     """Yields the pictures of an episode, the camera following our car; the recorded one is a yellow ghost."""
     painter = painter or RoadPainter(view.recording.lane_map)
     tracks = view.recording.tracks
-    _, bottom, _, top = view.recording.lane_map.bounds
-    middle = (bottom + top) / 2 if top - bottom < width else float(np.median(view.ego[:, 1]))
+    middle = _middle(view, length=length, width=width)
     for index, frame in enumerate(view.frames):
         camera = Camera((float(view.ego[index, 0]) + 10.0, middle), length, width, scale)
         size = tracks.size[view.vehicle]
@@ -167,6 +168,18 @@ def episode_frames(
         egos.append(Ego(np.concatenate([view.ego[index, :3], size]), OURS, path))
         picture = world_view(view.recording, frame, camera, egos=egos, hide=view.vehicle, painter=painter)
         yield _caption(picture, view, index, frame)
+
+
+def _middle(view: EpisodeView, *, length: float, width: float) -> float:
+    """The y in the middle of the road along the drive; nearer to the ego where the road is wide."""
+    bounds = [line for one in view.recording.lane_map.lanelets for line in (one.left, one.right)]
+    points = np.concatenate([_resample(line, 5.0) for line in bounds])
+    first, last = view.ego[:, 0].min() - length / 2, view.ego[:, 0].max() + length / 2
+    y = points[(points[:, 0] > first) & (points[:, 0] < last), 1]
+    ego = view.ego[:, 1]
+    middle = (y.min() + y.max()) / 2 if len(y) else np.median(ego)
+    reach = width / 2 - MARGIN
+    return float(np.clip(middle, ego.max() - reach, ego.min() + reach))
 
 
 def _caption(picture: Picture, view: EpisodeView, index: int, frame: int) -> Picture:
