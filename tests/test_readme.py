@@ -59,6 +59,20 @@ def test_make_targets_exist(page: Path) -> None:
     assert make_targets(page.read_text(encoding="utf-8")) <= known
 
 
+def test_the_file_map_names_what_exists_and_every_package() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8").partition("## File map")[2]
+    folders: dict[int, Path] = {-1: ROOT}
+    named = set()
+    for line in next(blocks(text, "text"))[1].splitlines():
+        depth, name = (len(line) - len(line.lstrip())) // 2, line.split()[0]
+        named.add(folders[depth - 1] / name)
+        folders[depth] = folders[depth - 1] / name
+    assert [path for path in sorted(named) if not path.exists()] == []
+    names = ("worldmodel", "envs", "planners", "configs")
+    packages = {path.parent for name in names for path in (ROOT / name).rglob("__init__.py")}
+    assert packages - named == set()
+
+
 def test_blocks_finds_the_fences_of_a_language_and_leaves_out_marked_ones() -> None:
     text = "a\n```python\nx = 1\n```\n<!-- not run: slow -->\n```python\nx = 2\n```\n- b\n\n"
     text += "  ```python\n  y\n  ```\n"
