@@ -141,7 +141,7 @@ class GradientPlanner:
         horizon: int = 30,
         num_knots: int = 6,
         num_starts: int = 2,
-        num_iterations: int = 8,
+        num_iterations: int = 6,
         learning_rate: float = 0.1,
         bounds: ActionBounds | None = None,
         discount: float = 0.99,

@@ -43,19 +43,19 @@ def make_objective(
     rows = torch.arange(obs.batch_size, device=obs.state.device)
 
     @cache
-    def fold(num_candidates: int, horizon: int) -> tuple[Hidden, Tensor, Tensor]:
+    def fold(num_candidates: int, horizon: int) -> tuple[Hidden, Tensor, Tensor, Tensor]:
         index = rows.repeat_interleave(num_candidates)
         z = latent
         if z is None:
             z = model.sample_latent(hidden, horizon, torch.Generator(rows.device).manual_seed(0))
-        return hidden[index], z[index], previous_action[index]
+        weight = discount ** torch.arange(horizon, dtype=z.dtype, device=z.device) / horizon
+        return hidden[index], z[index], previous_action[index], weight
 
     def objective(actions: Float[Tensor, "B N T 2"]) -> Float[Tensor, "B N"]:
         num_candidates, horizon = actions.shape[1:3]
-        start, z, before = fold(num_candidates, horizon)
+        start, z, before, weight = fold(num_candidates, horizon)
         rollout = model.unroll(start, actions.flatten(0, 1), z)
         total = cost(replace(rollout, previous_action=before)).total  # (B N, T)
-        weight = discount ** torch.arange(horizon, dtype=total.dtype, device=total.device) / horizon
         mean: Tensor = (total @ weight).unflatten(0, (-1, num_candidates))
         return mean
 

@@ -8,8 +8,12 @@ from torch import Tensor
 
 from planners import ActionBounds, GradientPlanner, make_objective, minimise
 from planners.gradient import interpolation
+from tests.models.factories import HISTORY
+from tests.models.factories import SPEC as MODEL_SPEC
+from tests.models.factories import make_obs as make_clip_obs
 from tests.planners.factories import SPEC, make_model, make_obs
 from worldmodel.costs import motorway_cost
+from worldmodel.models import EgoSplit, ForwardModel
 
 COST = motorway_cost(SPEC, target_speed=15.0)
 LOW, HIGH = torch.tensor(-1.0), torch.tensor(1.0)
@@ -146,3 +150,17 @@ def test_the_world_model_gradient_reaches_the_actions() -> None:
 def test_impossible_options_are_refused(options: dict[str, int]) -> None:
     with pytest.raises(ValueError, match="must be between 1 and"):
         GradientPlanner(make_model([]), COST, **options)
+
+
+def test_it_plans_through_the_predictions_of_a_learnt_model() -> None:
+    torch.manual_seed(0)
+    model = ForwardModel(spec=MODEL_SPEC, history=HISTORY, channels=16).eval().requires_grad_(False)
+    obs, world = make_clip_obs(1), EgoSplit(model)
+    cost = motorway_cost(MODEL_SPEC, target_speed=15.0)
+    objective = make_objective(world, cost, obs)
+    actions = torch.zeros(1, 1, 10, 2, requires_grad=True)
+    (gradient,) = torch.autograd.grad(objective(actions).sum(), actions)
+    assert gradient.isfinite().all() and (gradient != 0).any(-1).all()
+    plan = GradientPlanner(world, cost, horizon=10, num_knots=3, num_iterations=2).plan(obs)
+    assert plan.cost < objective(torch.zeros(1, 1, 10, 2))[0, 0]
+    torch.testing.assert_close(objective(plan.action[:, None])[:, 0], plan.cost)

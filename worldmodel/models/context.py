@@ -35,13 +35,14 @@ ContextSource = Callable[[Obs, int], Context]
 
 @dataclass(frozen=True)
 class FixedContextHidden(Indexed):
-    """The context, and the ego in it."""
+    """The context, where it is seen from (the co-moving views), and the ego in it."""
 
     context: Context
     start: Float[Tensor, "B 4"]
     ego: Float[Tensor, "B 4"]
     size: Float[Tensor, "B 2"]
     road: Float[Tensor, "B R HR WR"]
+    view: Float[Tensor, "B T 3"]
     tick: int = 0
 
     def __getitem__(self, index):
@@ -66,7 +67,8 @@ class FixedContext:
         with torch.no_grad():
             context = self.source(obs, self.horizon)
         start = starting_state(obs, context.image)
-        return FixedContextHidden(context, start, start, obs.size.to(start), obs.road.to(start))
+        view = comoving_views(start, self.horizon, self.dt)
+        return FixedContextHidden(context, start, start, obs.size.to(start), obs.road.to(start), view)
 
     def sample_latent(
         self, hidden: FixedContextHidden, num_steps: int, generator: Generator | None = None
@@ -83,7 +85,7 @@ class FixedContext:
         prediction = Prediction(
             image=hidden.context.image[:, hidden.tick],
             ego=ego,
-            view=self._views(hidden.start, hidden.tick + 1)[:, -1],
+            view=hidden.view[:, hidden.tick],
             variance=None if variance is None else variance[:, hidden.tick],
         )
         return replace(hidden, ego=ego, tick=hidden.tick + 1), prediction
@@ -101,16 +103,13 @@ class FixedContext:
         return Rollout(
             image=hidden.context.image[:, :steps],
             ego=kinematics.rollout(hidden.start, action, self.dt),
-            view=self._views(hidden.start, steps),
+            view=hidden.view[:, :steps],
             action=action,
             previous_action=torch.zeros_like(action[:, 0]),
             size=hidden.size,
             road=hidden.road,
             variance=None if variance is None else variance[:, :steps],
         )
-
-    def _views(self, start: Float[Tensor, "B 4"], steps: int) -> Float[Tensor, "B T 3"]:
-        return comoving_views(start, steps, self.dt)
 
 
 class LearntContext:
