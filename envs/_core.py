@@ -13,12 +13,10 @@ from envs.space import MAX_ACCEL, MAX_CURVATURE, MIN_ACCEL
 from worldmodel.evaluation.episode import Outcome
 from worldmodel.evaluation.metric import contact_side, first_hit, time_to_collision
 from worldmodel.evaluation.protocol import Episode, Protocol
-from worldmodel.scene import SPEED, Recording, X, inverse, step
+from worldmodel.scene import SPEED, Recording, X, check_consistent, step
 
 REVERSE = -0.1
 """A slower speed than this is driving backwards [m/s]."""
-TOLERANCE = 1e-3
-"""How far the integrator may miss the next recorded frame before the recording counts as inconsistent [m]."""
 SLACK = 0.1
 """So much less than the required distance will do: in a jam the driver's own distance is noise [m]."""
 LOW = np.array([MIN_ACCEL, -MAX_CURVATURE])
@@ -53,26 +51,6 @@ class Traffic:
             self.box[index, : len(rows), :3] = one.tracks.state[rows, frame, :3]
             self.box[index, : len(rows), 3:] = one.tracks.size[rows]
             self.speed[index, : len(rows)] = one.tracks.state[rows, frame, SPEED]
-
-
-def check_consistent(recording: Recording) -> None:
-    """Checks that every recorded step is one the integrator can make.
-
-    Raises:
-        ValueError: naming the first vehicle and frame where it is not.
-    """
-    state, valid = recording.tracks.state, recording.tracks.valid
-    row, frame = np.nonzero(valid[:, :-1] & valid[:, 1:])
-    pairs = torch.from_numpy(np.stack([state[row, frame], state[row, frame + 1]], axis=1)).double()
-    reached = step(pairs[:, 0], inverse(pairs, recording.dt)[:, 0], recording.dt)
-    miss = (reached[:, :2] - pairs[:, 1, :2]).norm(dim=-1).numpy()
-    if (miss > TOLERANCE).any():
-        worst = int(miss.argmax())
-        raise ValueError(
-            f"recording {recording.name!r}: vehicle {recording.tracks.ids[row[worst]]} misses frame "
-            f"{frame[worst] + 1} by {miss[worst]:.3f} m, expected under {TOLERANCE} m; "
-            "apply make_consistent first"
-        )
 
 
 class ReplayCore:

@@ -9,7 +9,7 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from stable_baselines3.common.env_checker import check_env as sb3_check_env
 
 from envs import ReplayEnv, ReplayVectorEnv
-from envs._core import ReplayCore, check_consistent
+from envs._core import ReplayCore
 from tests.envs.factories import ROAD, SPEC, drive, driver_actions, make_env, make_single, make_straight
 from worldmodel.data.synthetic import make_recording
 from worldmodel.evaluation.episode import Outcome
@@ -148,7 +148,7 @@ def test_an_inconsistent_recording_is_refused():
     recording = make_recording(seed=3)
     recording.tracks.state[2, 40:, 0] += 0.5
     with pytest.raises(ValueError, match=r"vehicle 102 misses frame 40 by 0\.\d+ m.*make_consistent"):
-        check_consistent(recording)
+        ReplayCore([recording], episodes([recording]), protocol=V1, num_slots=1)
 
 
 # --- Observations -------------------------------------------------------------------------------------------

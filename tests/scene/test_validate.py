@@ -6,7 +6,7 @@ import shapely
 
 from tests.factories import make_recording_of, make_straight, make_tracks
 from worldmodel.data import make_recording
-from worldmodel.scene import HEADING, SPEED, LaneMap, Recording, X, Y, summary, validate
+from worldmodel.scene import HEADING, SPEED, LaneMap, Recording, X, Y, check_consistent, summary, validate
 from worldmodel.scene.validate import _overlapping_pairs
 
 
@@ -179,3 +179,15 @@ def test_summary_by_hand() -> None:
     assert str(got).startswith(
         "made-up: 2 vehicles, 60 frames, 6.0 s, 0.2 vehicle-minutes, 15.0 m/s, 10.0 veh"
     )
+
+
+@pytest.mark.parametrize(("value", "miss"), [(0.05, r"0\.\d+"), (np.nan, "nan")])
+def test_steps_that_the_integrator_cannot_make_are_refused(value: float, miss: str) -> None:
+    recording = make_recording()
+    state = recording.tracks.state.copy()
+    state[2, 11, Y] += value
+    with pytest.raises(ValueError, match=rf"vehicle 102 misses frame 1[12] by {miss} m.*make_consistent"):
+        check_consistent(edit(recording, state=state))
+    valid = recording.tracks.valid.copy()
+    valid[2, 11] = False
+    check_consistent(edit(recording, state=state, valid=valid))

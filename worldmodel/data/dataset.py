@@ -21,14 +21,11 @@ from worldmodel.scene import (
     RoadChannel,
     RoadField,
     RoadSpec,
+    check_consistent,
     comoving_views,
     inverse,
-    step,
 )
 from worldmodel.types import Clip
-
-CONSISTENCY = 1e-3
-"""How far a recorded step may end from where its action leads [m, rad, m/s]."""
 
 FutureViews = Callable[[Tensor, int, float], Tensor]
 """States `(B, F, 4)`, history `K`, dt -> the poses `(B, F - K, 3)` at which the future is drawn."""
@@ -215,28 +212,6 @@ class WindowDataset(Dataset[Int[np.ndarray, " 3"]]):
                     f"vehicle row {rows[bad]} of {self.recordings[number].name!r} is not recorded throughout "
                     f"the window at frame {newest[bad]}; build the index with `windows`, for the same lengths"
                 )
-
-
-def check_consistent(recording: Recording, *, tolerance: float = CONSISTENCY) -> None:
-    """Checks that every recorded step is where its action leads.
-
-    Raises:
-        ValueError: naming the worst step.
-    """
-    tracks = recording.tracks
-    if tracks.num_frames < 2:
-        return
-    state = torch.from_numpy(np.where(tracks.valid[..., None], tracks.state, 0.0)).double()
-    follows = torch.from_numpy(tracks.valid[:, 1:] & tracks.valid[:, :-1])
-    error = (step(state[:, :-1], inverse(state, recording.dt), recording.dt) - state[:, 1:])[..., :2]
-    worst = torch.where(follows, error.norm(dim=-1), 0.0)
-    if worst.max() > tolerance:
-        row, frame = divmod(int(worst.argmax()), worst.shape[1])
-        raise ValueError(
-            f"{recording.name!r} does not obey the integrator: vehicle {tracks.ids[row]}, frame {frame}, ends"
-            f" {worst.max():.3f} m from where its action leads, expected at most {tolerance} m; pass it"
-            " through make_consistent first"
-        )
 
 
 def _common_dt(recordings: Sequence[Recording]) -> float:

@@ -22,7 +22,7 @@ from worldmodel.scene.raster import (
 )
 from worldmodel.scene.road import RoadChannel, RoadField, RoadSpec, draw_road, sample_road
 from worldmodel.scene.track import HEADING, LENGTH, SPEED, WIDTH, Recording, Tracks, X, Y, step_excess
-from worldmodel.scene.validate import Problem, Summary, summary, validate
+from worldmodel.scene.validate import Problem, Summary, check_consistent, summary, validate
 
 __all__ = [
     "HEADING",
@@ -46,6 +46,7 @@ __all__ = [
     "X",
     "Y",
     "boxes_overlap",
+    "check_consistent",
     "comoving_views",
     "compose_pose",
     "draw_road",

@@ -1,6 +1,7 @@
 """What is wrong with a recording, by name, and what it holds, in one line.
 
-`validate` reports and never repairs: readers refuse, `worldmodel.data.smooth` repairs.
+`validate` reports and never repairs: readers refuse, `worldmodel.data.smooth` repairs. `check_consistent`
+refuses what has not been repaired.
 """
 
 from collections.abc import Callable, Iterator
@@ -10,7 +11,7 @@ import numpy as np
 import torch
 
 from worldmodel.scene.geometry import boxes_overlap
-from worldmodel.scene.kinematics import wrap_angle
+from worldmodel.scene.kinematics import inverse, step, wrap_angle
 from worldmodel.scene.track import HEADING, LENGTH, SPEED, WIDTH, Recording, X, step_excess
 from worldmodel.scene.units import METRES_PER_FOOT
 
@@ -28,6 +29,8 @@ HEADING_TOLERANCE = 0.35
 """Half of the time a vehicle drives within this of its heading [rad]."""
 OFF_MAP = 2.0
 """A centre may be this far outside the mapped road [m]."""
+CONSISTENCY = 1e-3
+"""How far a recorded step may end from where its action leads [m]."""
 
 
 @dataclass(frozen=True)
@@ -119,6 +122,28 @@ def summary(recording: Recording) -> Summary:
     )
 
 
+def check_consistent(recording: Recording, *, tolerance: float = CONSISTENCY) -> None:
+    """Checks that every recorded step is one the integrator can make.
+
+    Raises:
+        ValueError: naming the vehicle and frame where it is farthest off.
+    """
+    state, valid = recording.tracks.state, recording.tracks.valid
+    row, frame = np.nonzero(valid[:, :-1] & valid[:, 1:])
+    if not len(row):
+        return
+    pairs = torch.from_numpy(np.stack([state[row, frame], state[row, frame + 1]], axis=1)).double()
+    reached = step(pairs[:, 0], inverse(pairs, recording.dt)[:, 0], recording.dt)
+    miss = (reached[:, :2] - pairs[:, 1, :2]).norm(dim=-1).numpy()
+    worst = int(miss.argmax())
+    if not miss[worst] <= tolerance:  # so that NaN is refused, too
+        raise ValueError(
+            f"recording {recording.name!r} does not obey the integrator: vehicle "
+            f"{recording.tracks.ids[row[worst]]} misses frame {frame[worst] + 1} by {miss[worst]:.3f} m, "
+            f"expected under {tolerance} m; pass it through make_consistent first"
+        )
+
+
 def _shapes(recording: Recording) -> Iterator[Problem]:
     tracks = recording.tracks
     if tracks.valid.ndim != 2 or 0 in tracks.valid.shape:
@@ -174,12 +199,12 @@ def _teleports(recording: Recording) -> Iterator[Problem]:
     tracks = recording.tracks
     for row, first, last in tracks.runs():
         excess = np.linalg.norm(step_excess(tracks.state[row, first:last, :2]), axis=1)
-        for step in np.flatnonzero(excess > TELEPORT):
+        for jump in np.flatnonzero(excess > TELEPORT):
             message = (
-                f"its step of {recording.dt:g} s is {excess[step]:.2f} m unlike those around it; "
+                f"its step of {recording.dt:g} s is {excess[jump]:.2f} m unlike those around it; "
                 f"expected at most {TELEPORT}"
             )
-            yield Problem("teleport", int(tracks.ids[row]), first + int(step) + 1, message)
+            yield Problem("teleport", int(tracks.ids[row]), first + int(jump) + 1, message)
 
 
 def _speeds(recording: Recording) -> Iterator[Problem]:
