@@ -1,20 +1,20 @@
 """`worldmodel plan`: one decision for one vehicle at one frame, drawn, with what each cost term said."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from rich.console import Console
 from rich.table import Table
 
-from planners import GradientPlanner, RecedingHorizon, last_action
 from worldmodel.app.compose import Config, UsageError, build
 from worldmodel.app.evaluate import Course, check_agents, make_course
 from worldmodel.app.run import Run
 from worldmodel.evaluation.protocol import Episode
 from worldmodel.evaluation.suite import to_obs
-from worldmodel.scene import Channel, RasterSpec, draw_road, relative_pose
+from worldmodel.protocols import Cost, Planner, WorldModel
+from worldmodel.scene import Channel, RasterSpec, draw_road, inverse, relative_pose
 from worldmodel.types import CostTerms, Obs, Plan, Rollout
 from worldmodel.viz import draw_ego, encode_png, grid, paint_raster
 
@@ -31,14 +31,14 @@ def main(config: Config) -> None:
         raise UsageError(f"plan draws the decision of one agent, got {list(config.agent)}; give agent=[NAME]")
     check_agents(config, course.spec)
     ((name, part),) = config.agent.items()
-    agent = build(part)
-    if not isinstance(agent, RecedingHorizon) or not isinstance(agent.planner, GradientPlanner):
+    if "model" not in part.get("planner", {}):
         raise UsageError(
             f"agent {name!r} plans without a world model; give agent= one that does, as mpc_copy"
         )
     moment = choose(config, course)
     run = Run.start(config, "plan")
-    decision = decide(agent, agent.planner, observe(course, moment))
+    obs = observe(course, moment)
+    decision = decide(build(part), obs, model=build(part.planner.model), cost=build(part.planner.cost))
     run.write("plan.png", draw(decision, course.spec))
     run.write("plan.json", as_json(decision, course, moment))
     print_terms(decision)
@@ -96,16 +96,16 @@ def observe(course: Course, moment: Episode) -> Obs:
     return to_obs(observation, info)
 
 
-def decide(agent: RecedingHorizon, planner: GradientPlanner, obs: Obs) -> Decision:
-    """Returns the agent's plan, rolled out and judged once more."""
+def decide(agent: Planner, obs: Obs, *, model: WorldModel, cost: Cost) -> Decision:
+    """Returns the agent's plan, rolled out and judged once more by what it plans with."""
     agent.reset(0)
     plan = agent.plan(obs)
-    model, steps = planner.model, plan.action.shape[1]
     hidden = model.init(obs)
     with torch.no_grad():
-        latent = model.sample_latent(hidden, steps, torch.Generator().manual_seed(0))
+        latent = model.sample_latent(hidden, plan.action.shape[1], torch.Generator().manual_seed(0))
         rollout = model.unroll(hidden, plan.action, latent)
-        terms = planner.cost(Rollout(**{**vars(rollout), "previous_action": last_action(obs, model.dt)}))
+        previous = inverse(obs.state[:, -2:], model.dt)[:, 0]
+        terms = cost(replace(rollout, previous_action=previous))
     return Decision(obs, plan, rollout, terms)
 
 
