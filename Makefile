@@ -29,10 +29,10 @@ demo: .venv/.runtime  ## a quick tour without any downloaded data
 	@$(BIN)/worldmodel demo
 
 test: lint docs  ## style, types, import contracts, docs and every test
-	@$(BIN)/pytest -q -n $(JOBS)
+	@$(BIN)/pytest -q -n $(JOBS) --dist worksteal
 
 fast: .venv/.dev  ## the tests that need neither patience nor recorded data
-	@$(BIN)/pytest -q -n $(JOBS) -m 'not slow and not data'
+	@$(BIN)/pytest -q -n $(JOBS) --dist worksteal -m 'not slow and not data'
 
 lint: .venv/.dev  ## style, types and import contracts
 	@$(BIN)/ruff format --check --quiet . || { echo 'run: $(BIN)/ruff format .'; exit 1; }
