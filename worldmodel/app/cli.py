@@ -153,7 +153,7 @@ def _explain(error: Exception) -> int:
 
 
 def _fail(message: str, code: int) -> int:
-    print(f"worldmodel: {message}", file=sys.stderr)
+    print(f"worldmodel: {' '.join(message.split())}", file=sys.stderr)
     return code
 
 

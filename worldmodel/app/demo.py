@@ -69,8 +69,12 @@ class Demo:
         for number in chosen[:1]:
             pictures.add_hero(album, drives, number)
         pictures.add_drives(album, drives, chosen, section="episodes")
-        failures = pictures.worst_failures(drives, num=wanted.num_failures)
-        pictures.add_drives(album, drives, failures, section="failures")
+        # Where nothing of ours went wrong, what went wrong for a rival.
+        for name in (drives.ours, *drives.rivals):
+            failed = drives.seen_by(name)
+            if failures := pictures.worst_failures(failed, num=wanted.num_failures):
+                pictures.add_drives(album, failed, failures, section="failures")
+                break
         scores = prediction.read_scores(self.run.folder / SCORES)
         caption = "Mean and 95 % interval, bootstrapped by vehicle. Sharpness: 1 is as sharp as reality."
         chart = prediction.chart(scores, models[1].dt)

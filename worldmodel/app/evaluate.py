@@ -104,7 +104,7 @@ def check_agents(config: Config, spec: RasterSpec) -> None:
         UsageError: no agent, a paired comparison that cannot be made, or no checkpoint given.
         CheckpointError: the checkpoint cannot be used, or was trained on other rasters than `spec`.
     """
-    if not config.agent:
+    if "agent" not in config:  # Hydra leaves an empty group out
         raise UsageError("no agent to evaluate; give agent= a list of names")
     if config.cluster not in CLUSTERS:
         raise UsageError(f"cluster={config.cluster!r}, expected one of {', '.join(CLUSTERS)}")
@@ -230,7 +230,7 @@ def _as_dict(one: Interval) -> dict[str, float]:
     return {"difference": one.estimate, "low": one.low, "high": one.high}
 
 
-def _rate(row: Mapping[str, float], rate: str) -> str:
+def _rate(row: Mapping[str, Any], rate: str) -> str:
     low, high = (100 * row[f"{rate}_{end}"] for end in ("low", "high"))
     return f"{100 * row[rate]:.1f} [{low:.0f}, {high:.0f}]"
 

@@ -181,6 +181,11 @@ class Drives:
         """Returns the agent's rows, in the order of the episodes."""
         return [row for row in self.rows if row.agent == agent]
 
+    def seen_by(self, agent: str) -> "Drives":
+        """Returns the same with another agent in the leading part."""
+        others = [one for one in dict.fromkeys((self.ours, *self.rivals)) if one != agent]
+        return replace(self, ours=agent, rivals=others)
+
 
 def best_drives(drives: Drives, *, num: int) -> list[int]:
     """Returns the successes in which most rivals failed, of different vehicles, longer ones first."""
@@ -230,7 +235,7 @@ def episode_view(drives: Drives, number: int) -> EpisodeView:
         frames=[episode.start + one["step"] for one in steps],
         ego=states,
         paths=[plan if len(plan) > 1 else None for plan in plans],
-        title=f"{row.recording}, vehicle {row.vehicle_id}",
+        title=f"{row.agent.replace('_', ' ')}: vehicle {row.vehicle_id} of {row.recording}",
         ending="" if row.safe else ending(row),
     )
 
@@ -248,7 +253,8 @@ def ending(row: EpisodeResult) -> str:
 
 def _story(drives: Drives, number: int, row: EpisodeResult) -> str:
     others = [f"{one.replace('_', ' ')}: {ending(drives.of(one)[number])}" for one in drives.rivals]
-    start = f"Vehicle {row.vehicle_id} of {row.recording}, handed over at frame {row.first_frame}: "
+    start = f"{row.agent.replace('_', ' ')} as vehicle {row.vehicle_id} of {row.recording}"
+    start += f" from frame {row.first_frame}: "
     ours = f"{ending(row)} after {row.steps / 10:.1f} s and {row.distance:.0f} m"
     ours += f" (human {row.human_distance:.0f} m). "
     return start + ours + "; ".join(others) + "."
@@ -316,5 +322,5 @@ def add_rates(album: Album, summary: Mapping[str, Any], *, highlight: str) -> No
     album.add("rates.svg", rate_chart(panels, highlight=highlight), section="agent_charts", caption=caption)
 
 
-def _rate(row: Mapping[str, float], rate: str) -> tuple[float, float, float]:
+def _rate(row: Mapping[str, Any], rate: str) -> tuple[float, float, float]:
     return row[rate], row[f"{rate}_low"], row[f"{rate}_high"]

@@ -186,7 +186,7 @@ def _caption(picture: Picture, view: EpisodeView, index: int, frame: int) -> Pic
     bar = blank(26, picture.shape[1])
     tracks = view.recording.tracks
     elapsed = index * view.recording.dt
-    speeds = f"{elapsed:4.1f} s    ours {view.ego[index, 3]:4.1f} m/s"
+    speeds = f"{elapsed:4.1f} s    driven {view.ego[index, 3]:4.1f} m/s"
     if tracks.valid[view.vehicle, frame]:
         speeds += f"    recorded {tracks.state[view.vehicle, frame, 3]:4.1f} m/s"
     bar = write_text(bar, view.title, (10, 13), size=13, colour=INK, anchor="lm", bold=True)

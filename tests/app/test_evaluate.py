@@ -1,0 +1,127 @@
+"""Evaluation from the command line: its files, its resumption, and what it refuses."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.app.factories import save_model, save_small_store
+from worldmodel.app.cli import main
+from worldmodel.app.source import held_out_block, shipped_for_training
+from worldmodel.evaluation.table import read_episodes
+from worldmodel.scene import RasterSpec
+
+KEYS = {
+    "n",
+    "safe",
+    "safe_low",
+    "safe_high",
+    "success",
+    "success_low",
+    "success_high",
+    "distance",
+    "latency_ms",
+}
+
+
+def arguments(folder: Path, *more: str) -> list[str]:
+    store = folder / "store"
+    if not store.exists():
+        save_small_store(store)
+    small = ["data=store", f"data.path={store}", "threads=1", "num_decisions=2", "batch_size=4"]
+    return ["evaluate", *small, f"run={folder / 'run'}", *more]
+
+
+def test_an_evaluation_writes_rows_and_rates(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    wanted = arguments(tmp_path, "agent=[human,no_action]", "ours=human", "against=[no_action]")
+    assert main(wanted) == 0
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert set(summary["agents"]) == {"human", "no_action"}
+    assert all(set(row) == KEYS for row in summary["agents"].values())
+    human, rows = summary["agents"]["human"], read_episodes(tmp_path / "run" / "episodes.parquet")
+    assert human["safe"] == human["success"] == 1.0 and human["safe_low"] < 1.0
+    assert human["n"] == summary["episodes"] == sum(row.agent == "human" for row in rows)
+    assert {row.recording for row in rows} == {"second"}
+    no_action = summary["agents"]["no_action"]
+    difference = summary["paired"]["human - no_action"]["success"]["difference"]
+    assert difference == pytest.approx(human["success"] - no_action["success"])
+    out = capsys.readouterr().out
+    assert "100.0" in out and "episodes.csv" in out
+
+    parts = {path: path.stat().st_mtime_ns for path in (tmp_path / "run" / "parts").iterdir()}
+    assert main(wanted) == 0
+    assert parts == {path: path.stat().st_mtime_ns for path in (tmp_path / "run" / "parts").iterdir()}
+
+
+@pytest.mark.parametrize(
+    ("more", "code", "message"),
+    [
+        (["agent=[mpc_learnt]"], 2, "checkpoint is missing; add checkpoint="),
+        (["agent=[mpc_learnt]", "checkpoint=nowhere.pt"], 1, "nowhere.pt: no such file"),
+        (["agent=[mpc_learnt]", "checkpoint={other}"], 1, "was trained on rasters"),
+        (["agent=[mpc_learnt]", "checkpoint={cut}"], 1, "not a readable checkpoint"),
+        (["agent=[]"], 2, "no agent to evaluate"),
+        (["agent=[human]", "cluster=colour"], 2, "expected one of vehicle_id, scene"),
+        (["agent=[human]", "part=val"], 2, "the split has no frames for 'val'"),
+        (["agent=[human]", "part=exam"], 2, "the split has no frames for 'exam'"),
+        (["agent=[human]", "data.path=nowhere"], 1, "nowhere"),
+        (["agent=[human]", "protocol.path=worldmodel.evaluation.protocol.V3"], 1, "V3"),
+    ],
+)
+def test_what_cannot_be_evaluated_is_one_line(
+    more: list[str], code: int, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = save_model(tmp_path / "other.pt", spec=RasterSpec(height=64))
+    (tmp_path / "cut.pt").write_bytes(other.read_bytes()[:1000])
+    filled = [one.format(other=other, cut=tmp_path / "cut.pt") for one in more]
+    assert main(arguments(tmp_path, *filled)) == code
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1 and not (tmp_path / "run").exists()
+
+
+def test_an_empty_test_split_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    save_small_store(tmp_path / "store", test=False)
+    assert main(arguments(tmp_path, "agent=[human]")) == 2
+    assert "the split has no frames for 'test'" in capsys.readouterr().err
+
+
+def test_a_horizon_beyond_the_recording_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save_small_store(tmp_path / "store")
+    wanted = [
+        "data=store",
+        f"data.path={tmp_path / 'store'}",
+        "loader.horizon=500",
+        f"run={tmp_path / 'run'}",
+    ]
+    assert main(["train", "seconds=1", "threads=1", *wanted]) == 1
+    assert "no window of history=10 + horizon=500 frames" in capsys.readouterr().err
+
+
+def test_a_block_that_is_not_there_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    wanted = ["data=us101_c", f"data.path={tmp_path / 'c.csv.gz'}", "agent=[human]"]
+    assert main(["evaluate", *wanted]) == 1
+    assert "c.csv.gz: no such file; give data.path=" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_training_on_both_blocks_leaves_nothing_out() -> None:
+    store = shipped_for_training()
+    assert [one.name for one in store.recordings] == ["us101-A", "us101-A-2", "us101-B"]
+    trained = {span.recording: span for span in store.split.train}
+    assert trained["us101-B"].last == 240 and not trained["us101-B"].exclude
+    assert [span.recording for span in store.split.val] == ["us101-A"]
+
+
+@pytest.mark.slow
+@pytest.mark.data
+def test_block_c_is_tested_without_the_vehicles_of_the_others(shared_data: Path) -> None:
+    store = held_out_block(str(shared_data / "us101" / "us101_block_C.csv.gz"))
+    seen = {int(one) for two in shipped_for_training().recordings for one in two.tracks.ids}
+    driven = {int(one) for two in store.recordings for one in two.tracks.ids}
+    for span, recording in zip(store.split.test, store.recordings, strict=True):
+        assert (span.recording, span.first, span.last) == (recording.name, 0, recording.num_frames)
+        assert set(span.exclude) == seen & set(recording.tracks.ids.tolist())
+    assert len(driven - seen) == 154
