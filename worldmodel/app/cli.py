@@ -53,7 +53,7 @@ COMMANDS = {
         "Trains a forward model: first deterministic, then with a latent. The checkpoint holds everything\n"
         "that is needed to use it.",
         (
-            ("data=us101", "or data=store data.path=FOLDER"),
+            ("data=us101", "or us101_ab (both blocks), or data=store data.path=FOLDER"),
             ("seconds=110", "time budget; training stops there at the latest"),
             ("logger=wandb", "log to Weights & Biases too, offline unless WANDB_MODE=online"),
             *RUN,
@@ -83,9 +83,13 @@ COMMANDS = {
             ("checkpoint=FILE", "the model (required by the agents that use it)"),
             ("agent=[human,mpc_learnt]", "which to run, of configs/agent"),
             ("protocol=v1", "the criterion: v1 or ppuu"),
+            ("cluster=vehicle_id", "what paired intervals resample: vehicle_id or scene"),
             *RUN,
         ),
-        ("worldmodel evaluate checkpoint=model.pt agent=[lane_keeping,mpc_learnt]",),
+        (
+            "worldmodel evaluate checkpoint=model.pt agent=[lane_keeping,mpc_learnt]",
+            "worldmodel evaluate data=us101_c data.path=us101_block_C.csv.gz checkpoint=model.pt cluster=scene",
+        ),
     ),
     "report": Command(
         "a finished run -> its HTML page, again",
