@@ -88,7 +88,7 @@ COMMANDS = {
         ),
         (
             "worldmodel evaluate checkpoint=model.pt agent=[lane_keeping,mpc_learnt]",
-            "worldmodel evaluate data=us101_c data.path=us101_block_C.csv.gz checkpoint=model.pt cluster=scene",
+            "worldmodel evaluate data=us101_c data.path=block_C.csv.gz checkpoint=model.pt cluster=scene",
         ),
     ),
     "report": Command(
