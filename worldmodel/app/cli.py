@@ -102,6 +102,7 @@ COMMANDS = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command line `argv` and returns the exit code."""
+    _tame_threads()
     arguments = list(sys.argv[1:] if argv is None else argv)
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(_overview())
@@ -123,6 +124,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         if os.environ.get("WORLDMODEL_DEBUG") == "1":
             raise
         return _explain(error)
+
+
+def _tame_threads() -> None:
+    """Sets what the OpenMP and numba libraries read when they load, which is later than this.
+
+    With another busy process on the machine, spinning OpenMP threads make torch tens of times slower, and
+    numba's OpenMP layer resets torch's number of threads.
+    """
+    os.environ.setdefault("GOMP_SPINCOUNT", "0")
+    os.environ.setdefault("NUMBA_THREADING_LAYER", "workqueue")
 
 
 def _run(name: str, arguments: list[str]) -> int:
