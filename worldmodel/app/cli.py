@@ -33,7 +33,7 @@ COMMANDS = {
         "Trains a world model on block A of US-101, drives the held-out vehicles of block B with it and\n"
         "with its rivals, and writes report.html and summary.json. Needs no download. Given the folder of\n"
         "an earlier run, it carries on after the last finished stage.",
-        (("seconds=110", "time for training"), *RUN),
+        (("seconds=130", "time for training"), *RUN),
         ("worldmodel demo", "worldmodel demo run=runs/demo/2026-11-22_10-00-00"),
     ),
     "prepare": Command(
@@ -54,7 +54,7 @@ COMMANDS = {
         "that is needed to use it.",
         (
             ("data=us101", "or us101_ab (both blocks), or data=store data.path=FOLDER"),
-            ("seconds=110", "time budget; training stops there at the latest"),
+            ("seconds=130", "time budget; training stops there at the latest"),
             ("logger=wandb", "log to Weights & Biases too, offline unless WANDB_MODE=online"),
             *RUN,
         ),
