@@ -1,8 +1,8 @@
 """Fixed context: the others are predicted once per decision, and the ego moves through them.
 
 About seven times cheaper than `EgoSplit`: the planner's gradient runs through the ego's pose only, and
-nobody reacts to the ego. Where the prediction comes from is a part of its own: the learnt model, a copy of the
-newest raster, a world that stands still, or the recorded future (the upper bound: what a perfect model would
+nobody reacts to the ego. Where the prediction comes from is a part of its own: the learnt model, a copy of
+the newest raster, a world that stands still, or the recorded future (the upper bound: what a perfect model would
 give).
 """
 
