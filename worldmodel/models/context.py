@@ -2,8 +2,7 @@
 
 About seven times cheaper than `EgoSplit`: the planner's gradient runs through the ego's pose only, and
 nobody reacts to the ego. Where the prediction comes from is a part of its own: the learnt model, a copy of
-the newest raster, a world that stands still, or the recorded future (the upper bound: what a perfect model would
-give).
+the newest raster, a world that stands still, or the recorded future (what a perfect model would give).
 """
 
 from collections.abc import Callable, Sequence
