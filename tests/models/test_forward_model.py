@@ -138,3 +138,36 @@ def test_horizon_need_not_be_a_multiple_of_the_stride() -> None:
         clip.origin,
     )
     assert make_model().unroll_clip(short).logits.shape == (2, HORIZON - 3, 1, 32, 16)
+
+
+def test_given_latents_are_the_ones_used() -> None:
+    model = make_model(make_latent(z_dropout=0.0)).eval()
+    torch.nn.init.normal_(model.decoder.weight, std=0.1)
+    clip = make_clip()
+    latents = model.infer_latents(clip, torch.Generator().manual_seed(3))
+    assert latents.shape == (2, -(-HORIZON // model.stride), 4)
+    given = model.unroll_clip(clip, latents=latents)
+    drawn = model.unroll_clip(clip, generator=torch.Generator().manual_seed(3))
+    torch.testing.assert_close(given.logits, drawn.logits)
+    assert given.penalty.tolist() == [0.0, 0.0]
+    assert (model.unroll_clip(clip, latents=latents + 1).logits - given.logits).abs().max() > 1e-4
+
+
+def gradients(model: ForwardModel, clip: Clip, **kwargs: object) -> dict[str, torch.Tensor]:
+    model.zero_grad()
+    model.unroll_clip(clip, use_prior=True, **kwargs).logits.square().mean().backward()  # type: ignore[arg-type, no-untyped-call]
+    return {name: one.grad.clone() for name, one in model.named_parameters() if one.grad is not None}
+
+
+def test_recomputed_activations_give_the_same_gradient_and_truncation_another() -> None:
+    model = make_model().eval()
+    torch.nn.init.normal_(model.decoder.weight, std=0.1)
+    clip = make_clip()
+    full = gradients(model, clip)
+    recomputed = gradients(model, clip, checkpoint_activations=True)
+    truncated = gradients(model, clip, detach_every=1)
+    assert full.keys() == recomputed.keys()
+    for name, gradient in full.items():
+        torch.testing.assert_close(recomputed[name], gradient)
+    assert (truncated["mixer.0.weight"] - full["mixer.0.weight"]).abs().max() > 1e-7
+    torch.testing.assert_close(truncated["decoder.weight"], full["decoder.weight"])

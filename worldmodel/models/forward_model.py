@@ -20,6 +20,7 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Generator, Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from worldmodel.models.latent import Latent, NoLatent
 from worldmodel.models.view import flow_warp, move_view
@@ -233,31 +234,68 @@ class ForwardModel(nn.Module):
         return local - torch.stack([speed * elapsed, nil, nil, speed], dim=-1)
 
     def unroll_clip(
-        self, clip: Clip, *, generator: Generator | None = None, use_prior: bool = False
+        self,
+        clip: Clip,
+        *,
+        generator: Generator | None = None,
+        use_prior: bool = False,
+        latents: Float[Tensor, "B S Z"] | None = None,
+        detach_every: int | None = None,
+        checkpoint_activations: bool = False,
     ) -> TrainingUnroll:
         """Unrolls over a recorded clip whose future rasters are co-moving, latents from the posterior.
 
         Args:
             use_prior: draw the latents from the prior instead, as at planning time.
+            latents: the latents of the core steps, as `infer_latents` returns them, instead of drawing any.
+            detach_every: truncates backpropagation: no gradient passes from one group of so many core steps
+                to the one before.
+            checkpoint_activations: recompute each core step in the backward pass instead of storing it.
         """
         memory = self.encode(clip.obs(self.history))
         horizon = clip.image.shape[1] - self.history
         num_steps = -(-horizon // self.stride)
-        states = clip.state[:, self.history - 1 :].to(memory.features.dtype)
-        deviation = self.deviation(states, states[:, 0])
-        targets = None if use_prior or self.latent.dim == 0 else self._encode_targets(clip, num_steps)
+        motions = self.motions(clip, memory, num_steps)
+        infers = latents is None and not use_prior and self.latent.dim > 0
+        targets = self._encode_targets(clip, num_steps) if infers else None
         masks = self.sample_masks(memory.features, generator) if self.training else None
         hidden, penalty, steps = memory.features, memory.features.new_zeros(memory.features.shape[0]), []
         for index in range(num_steps):
-            if targets is None:
-                z = self.latent.prior(hidden, generator)
-            else:
+            if detach_every and index and index % detach_every == 0:
+                hidden = hidden.detach()
+            if targets is not None:
                 sample = self.latent.posterior(hidden, targets[:, index], generator)
                 z, penalty = sample.z, penalty + sample.penalty
-            motion = self.embed_motion(deviation[:, index * self.stride], memory.speed)
-            hidden = self.advance(hidden, motion, z, masks)
+            else:
+                z = self.latent.prior(hidden, generator) if latents is None else latents[:, index]
+            if checkpoint_activations:
+                hidden = checkpoint(self.advance, hidden, motions[:, index], z, masks, use_reentrant=False)
+            else:
+                hidden = self.advance(hidden, motions[:, index], z, masks)
             steps.append(hidden)
         return TrainingUnroll(self.decode_steps(steps, memory.newest, masks)[:, :horizon], penalty)
+
+    @torch.no_grad()
+    def infer_latents(self, clip: Clip, generator: Generator | None = None) -> Float[Tensor, "B S Z"]:
+        """Returns a draw from the posterior for each core step of a recorded clip."""
+        memory = self.encode(clip.obs(self.history))
+        num_steps = -(-(clip.image.shape[1] - self.history) // self.stride)
+        if not self.latent.dim:
+            return memory.features.new_zeros(memory.features.shape[0], num_steps, 0)
+        motions, targets = self.motions(clip, memory, num_steps), self._encode_targets(clip, num_steps)
+        hidden, found = memory.features, []
+        for index in range(num_steps):
+            z = self.latent.posterior(hidden, targets[:, index], generator).z
+            hidden = self.advance(hidden, motions[:, index], z)
+            found.append(z)
+        return torch.stack(found, dim=1)
+
+    def motions(self, clip: Clip, memory: Memory, num_steps: int) -> Float[Tensor, "B S C"]:
+        """Returns the codes of the recorded ego motion at the start of each core step."""
+        states = clip.state[:, self.history - 1 :].to(memory.features.dtype)
+        deviation = self.deviation(states, states[:, 0])[:, : num_steps * self.stride : self.stride]
+        speed = memory.speed[:, None].expand(-1, num_steps)
+        return self.embed_motion(deviation.flatten(0, 1), speed.flatten()).unflatten(0, (-1, num_steps))
 
     def decode_steps(
         self,
