@@ -7,19 +7,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from worldmodel.models import ForwardModel
+    from torch import nn
 
 __all__ = ["__version__", "load"]
 
 __version__ = "0.1.0"
 
 
-def load(path: str | Path, *, device: str = "cpu") -> "ForwardModel":
-    """Returns the forward model saved at `path`: weights, config, normalisation and raster spec in one file.
+def load(path: str | Path, *, device: str = "cpu") -> "nn.Module":
+    """Returns the model saved at `path`: weights, config, normalisation and raster spec in one file.
 
     Raises:
-        CheckpointError: the file is missing, truncated, or no forward model of ours.
+        CheckpointError: the file is missing, truncated, or no model of ours.
     """
-    from worldmodel.models import load_forward_model
+    from worldmodel.models import load_model
 
-    return load_forward_model(path, device=device)
+    return load_model(path, device=device)

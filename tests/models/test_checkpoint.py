@@ -13,7 +13,9 @@ from worldmodel.models import (
     ForwardModel,
     GaussianLatent,
     load_forward_model,
+    load_model,
     save_forward_model,
+    save_model,
 )
 from worldmodel.scene import RasterSpec
 
@@ -46,6 +48,17 @@ def test_refuses_another_raster(tmp_path: Path) -> None:
         load_forward_model(path, spec=RasterSpec())
 
 
+def test_any_module_with_a_config_is_saved_and_is_no_forward_model(tmp_path: Path) -> None:
+    latent = GaussianLatent(8, 8, dim=3)
+    save_model(latent, tmp_path / "latent.pt")
+    loaded = load_model(tmp_path / "latent.pt", spec=RasterSpec())  # reads no rasters: accepts any
+    assert isinstance(loaded, GaussianLatent)
+    assert not loaded.training
+    torch.testing.assert_close(loaded.state_dict(), latent.state_dict())
+    with pytest.raises(CheckpointError, match="holds a GaussianLatent, expected a ForwardModel"):
+        load_forward_model(tmp_path / "latent.pt")
+
+
 def test_refuses_missing_truncated_and_foreign_files(tmp_path: Path) -> None:
     _, path = saved(tmp_path)
     with pytest.raises(CheckpointError, match="no such file"):
@@ -54,7 +67,7 @@ def test_refuses_missing_truncated_and_foreign_files(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="cut short"):
         load_forward_model(tmp_path / "cut.ckpt")
     torch.save({"weights": torch.zeros(2)}, tmp_path / "foreign.ckpt")
-    with pytest.raises(CheckpointError, match="not a forward model of ours"):
+    with pytest.raises(CheckpointError, match="not a model of ours"):
         load_forward_model(tmp_path / "foreign.ckpt")
 
 

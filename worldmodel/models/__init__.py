@@ -3,8 +3,10 @@
 from worldmodel.models.checkpoint import (
     CheckpointError,
     load_forward_model,
+    load_model,
     read_checkpoint,
     save_forward_model,
+    save_model,
 )
 from worldmodel.models.context import (
     Context,
@@ -38,8 +40,10 @@ __all__ = [
     "TrueContext",
     "gaussian_kl",
     "load_forward_model",
+    "load_model",
     "masked_bce",
     "masked_mse",
     "read_checkpoint",
     "save_forward_model",
+    "save_model",
 ]

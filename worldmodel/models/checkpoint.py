@@ -1,6 +1,7 @@
-"""One file holds a forward model: weights, config, normalisation (buffers), raster spec and cost statistics.
+"""One file holds a model: weights, config, normalisation (buffers), raster spec and cost statistics.
 
-Loading needs no other file, no Hydra and no unpickling (`weights_only=True`).
+Loading needs no other file, no Hydra and no unpickling (`weights_only=True`). Any `nn.Module` can be saved
+whose `config` names the class (`_target_`) and its arguments: world models, policies, and their parts.
 """
 
 import dataclasses
@@ -27,50 +28,72 @@ class CheckpointError(ValueError):
         super().__init__(f"{path}: {reason}")
 
 
-def save_forward_model(
-    model: ForwardModel, path: str | Path, *, extra: Mapping[str, Any] | None = None
-) -> None:
-    """Writes `model` to `path`, atomically.
+def save_model(module: nn.Module, path: str | Path, *, extra: Mapping[str, Any] | None = None) -> None:
+    """Writes `module` to `path`, atomically.
 
     Args:
+        module: offers `config`, from which `build` makes the same module again.
         extra: plain numbers, strings, lists and dicts kept beside the weights (training run, statistics).
     """
     content = {
         "format": FORMAT,
         "version": VERSION,
-        "config": plain(model.config),
-        "state_dict": model.state_dict(),
+        "config": plain(module.config),
+        "state_dict": module.state_dict(),
         "extra": dict(extra or {}),
     }
     with replacing(path) as stream:
         torch.save(content, stream)
 
 
-def load_forward_model(
-    path: str | Path, *, device: str = "cpu", spec: RasterSpec | None = None
-) -> ForwardModel:
-    """Returns the model saved at `path`, in eval mode.
+def load_model(path: str | Path, *, device: str = "cpu", spec: RasterSpec | None = None) -> nn.Module:
+    """Returns the module saved at `path`, in eval mode.
 
     Args:
-        spec: rasters it is going to be fed; refused if they are not those it was trained on.
+        spec: rasters it is going to be fed; refused if they are not those it was trained on. Modules
+            without a `spec` read no rasters and accept any.
 
     Raises:
         CheckpointError: missing, truncated or foreign file, or another raster.
     """
     content = read_checkpoint(path, device=device)
     try:
-        model = build(content["config"])
-        model.load_state_dict(content["state_dict"])
-    except (KeyError, TypeError, RuntimeError, AttributeError, ImportError) as error:
+        module = build(content["config"])
+        module.load_state_dict(content["state_dict"])
+    except (KeyError, TypeError, ValueError, RuntimeError, AttributeError, ImportError) as error:
         raise CheckpointError(
             path, f"its config and weights do not fit this version of the code ({error})"
         ) from error
-    assert isinstance(model, ForwardModel)
-    if spec is not None and spec != model.spec:
+    assert isinstance(module, nn.Module)
+    trained_on = getattr(module, "spec", spec)
+    if spec is not None and spec != trained_on:
         raise CheckpointError(
-            path, f"was trained on rasters {model.spec}, got {spec}; draw them with the checkpoint's own spec"
+            path, f"was trained on rasters {trained_on}, got {spec}; draw them with the checkpoint's own spec"
         )
-    return model.to(device).eval()
+    return module.to(device).eval()
+
+
+def save_forward_model(
+    model: ForwardModel, path: str | Path, *, extra: Mapping[str, Any] | None = None
+) -> None:
+    """Writes `model` to `path`: `save_model`."""
+    save_model(model, path, extra=extra)
+
+
+def load_forward_model(
+    path: str | Path, *, device: str = "cpu", spec: RasterSpec | None = None
+) -> ForwardModel:
+    """Returns the forward model saved at `path`, in eval mode: `load_model`, and nothing else will do.
+
+    Raises:
+        CheckpointError: as `load_model`, or the file holds another kind of model.
+    """
+    model = load_model(path, device=device, spec=spec)
+    if not isinstance(model, ForwardModel):
+        raise CheckpointError(
+            path, f"holds a {type(model).__name__}, expected a ForwardModel; load it with `worldmodel.load`"
+        )
+    return model
 
 
 def read_checkpoint(path: str | Path, *, device: str = "cpu") -> dict[str, Any]:
@@ -88,7 +111,7 @@ def read_checkpoint(path: str | Path, *, device: str = "cpu") -> dict[str, Any]:
             path, f"not a readable checkpoint, perhaps cut short ({type(error).__name__})"
         ) from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise CheckpointError(path, f"not a forward model of ours (expected format {FORMAT!r})")
+        raise CheckpointError(path, f"not a model of ours (expected format {FORMAT!r})")
     if content["version"] != VERSION:
         raise CheckpointError(
             path, f"has version {content['version']}, this code reads {VERSION}; update the code"
