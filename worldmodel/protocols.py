@@ -22,8 +22,10 @@ Objective = Callable[[Float[Tensor, "B N T 2"]], Float[Tensor, "B N"]]
 class WorldModel(Protocol):
     """Predicts what the ego sees next. Deterministic given `latent`; differentiable in `action`."""
 
-    dt: float
-    """Time between steps [s]."""
+    @property
+    def dt(self) -> float:
+        """Time between steps [s]."""
+        ...
 
     def init(self, obs: Obs) -> Hidden:
         """Reads the history once."""

@@ -5,6 +5,15 @@ where the rollout came from.
 """
 
 from worldmodel.costs.comfort import Comfort, accel_cost, curvature_cost, jerk_cost, lateral_cost
+from worldmodel.costs.disagreement import (
+    Disagreement,
+    DisagreementPenalty,
+    VarianceParts,
+    disagreement,
+    excess,
+    member_variance,
+    split_variance,
+)
 from worldmodel.costs.goal import Goal, overspeed_cost, progress_cost, reverse_cost
 from worldmodel.costs.lane import LaneKeeping, heading_cost, lane_cost, off_road_cost
 from worldmodel.costs.ppuu import PPUU, ppuu_footprint_cost, ppuu_proximity_cost
@@ -16,15 +25,20 @@ from worldmodel.costs.weighted import TermFn, Terms, WeightedCost
 __all__ = [
     "PPUU",
     "Comfort",
+    "Disagreement",
+    "DisagreementPenalty",
     "Goal",
     "LaneKeeping",
     "Proximity",
     "TermFn",
     "Terms",
     "Uncertainty",
+    "VarianceParts",
     "WeightedCost",
     "accel_cost",
     "curvature_cost",
+    "disagreement",
+    "excess",
     "falloff",
     "first_hit",
     "footprint_variance",
@@ -32,6 +46,7 @@ __all__ = [
     "jerk_cost",
     "lane_cost",
     "lateral_cost",
+    "member_variance",
     "motorway_cost",
     "off_road_cost",
     "overspeed_cost",
@@ -41,5 +56,6 @@ __all__ = [
     "progress_cost",
     "reverse_cost",
     "safety_distance",
+    "split_variance",
     "uncertainty_cost",
 ]

@@ -21,23 +21,37 @@ from worldmodel.models.ego_split import EgoSplit
 from worldmodel.models.forward_model import ForwardModel, Memory
 from worldmodel.models.latent import GaussianLatent, Latent, LatentSample, NoLatent, gaussian_kl
 from worldmodel.models.loss import masked_bce, masked_mse
+from worldmodel.models.members import (
+    DropoutMembers,
+    EnsembleContext,
+    EnsembleMembers,
+    Members,
+    dropout_members,
+    ensemble_members,
+)
 
 __all__ = [
     "CheckpointError",
     "Context",
     "ContextSource",
     "CopyContext",
+    "DropoutMembers",
     "EgoSplit",
+    "EnsembleContext",
+    "EnsembleMembers",
     "FixedContext",
     "ForwardModel",
     "GaussianLatent",
     "Latent",
     "LatentSample",
     "LearntContext",
+    "Members",
     "Memory",
     "NoLatent",
     "StaticContext",
     "TrueContext",
+    "dropout_members",
+    "ensemble_members",
     "gaussian_kl",
     "load_forward_model",
     "load_model",
