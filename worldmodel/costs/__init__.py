@@ -6,6 +6,7 @@ where the rollout came from.
 
 from worldmodel.costs.comfort import Comfort, accel_cost, curvature_cost, jerk_cost, lateral_cost
 from worldmodel.costs.disagreement import (
+    KINDS,
     Disagreement,
     DisagreementPenalty,
     VarianceParts,
@@ -23,6 +24,7 @@ from worldmodel.costs.uncertainty import Uncertainty, footprint_variance, uncert
 from worldmodel.costs.weighted import TermFn, Terms, WeightedCost
 
 __all__ = [
+    "KINDS",
     "PPUU",
     "Comfort",
     "Disagreement",
