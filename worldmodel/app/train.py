@@ -18,9 +18,9 @@ from worldmodel.app.compose import Config, build, with_values
 from worldmodel.app.run import Run
 from worldmodel.data import Store, compute_stats
 from worldmodel.data.datamodule import TrafficDataModule
-from worldmodel.models import ForwardModel, save_forward_model
-from worldmodel.training import ForwardModule, calibrate_uncertainty, with_latent
-from worldmodel.training.normalisation import set_normalisation
+from worldmodel.models import save_model
+from worldmodel.training import with_latent
+from worldmodel.training.optimizer import time_share
 
 CHECKPOINT = "model.pt"
 
@@ -38,8 +38,8 @@ def fit(config: Config, run: Run) -> None:
     lightning.seed_everything(config.seed, verbose=False)
     torch.set_num_threads(config.threads)
     store: Store = build(config.data)
-    model: ForwardModel = build(config.model)
-    set_normalisation(model, compute_stats(store.recordings, store.split.train))
+    model: Any = build(config.model)
+    build(config.normalisation)(model, compute_stats(store.recordings, store.split.train))
     module = datamodule(config, store, model)
     next(iter(module.train_dataloader()))  # compiles the renderer, which is no training time
     for number, phase in enumerate(config.phases):
@@ -51,13 +51,13 @@ def fit(config: Config, run: Run) -> None:
         taken = train_phase(told, model, module, num_steps=phase.num_steps, seconds=seconds)
         run.console.print(f"[dim]phase {phase.name}: {taken} steps[/dim]")
         extra = {"phase": phase.name, "steps": taken, "seed": config.seed}
-        save_forward_model(model.eval(), run.folder / f"model_{phase.name}.pt", extra=extra)
+        save_model(model.eval(), run.folder / f"model_{phase.name}.pt", extra=extra)
     batches = islice(module.train_dataloader(), config.uncertainty.num_batches)
-    calibrate_uncertainty(model, batches, num_masks=config.uncertainty.num_masks)
-    save_forward_model(model.eval(), run.folder / CHECKPOINT, extra=extra)
+    build(config.uncertainty.calibrate)(model, batches)
+    save_model(model.eval(), run.folder / CHECKPOINT, extra=extra)
 
 
-def datamodule(config: Config, store: Store, model: ForwardModel) -> TrafficDataModule:
+def datamodule(config: Config, store: Store, model: Any) -> TrafficDataModule:
     """Returns the loaders of windows as the model needs them."""
     loading = build(config.loader)
     return TrafficDataModule(
@@ -66,7 +66,7 @@ def datamodule(config: Config, store: Store, model: ForwardModel) -> TrafficData
 
 
 def train_phase(
-    config: Config, model: ForwardModel, module: TrafficDataModule, *, num_steps: int, seconds: float
+    config: Config, model: Any, module: TrafficDataModule, *, num_steps: int, seconds: float
 ) -> int:
     """Trains the model in place and returns the number of steps taken."""
     loggers = [build(one) for one in config.logger.values()]
@@ -84,7 +84,10 @@ def train_phase(
         limit_val_batches=0,
         callbacks=[RichProgressBar(leave=True)],
     )
-    trainer.fit(ForwardModule(model, optimizer=optimizer, num_steps=num_steps, seconds=seconds), module)
+    learner = build(config.module)(
+        model, optimizer=optimizer, num_steps=num_steps, elapsed=time_share(seconds)
+    )
+    trainer.fit(learner, module)
     if trainer.interrupted:
         raise KeyboardInterrupt
     return int(trainer.global_step)

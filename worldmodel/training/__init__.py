@@ -12,7 +12,9 @@ from worldmodel.training.optimizer import warmup_cosine
 
 __all__ = [
     "ForwardModule",
+    "calibrate_disagreement",
     "calibrate_uncertainty",
+    "expert_disagreement",
     "set_normalisation",
     "uncertainty_of",
     "warmup_cosine",

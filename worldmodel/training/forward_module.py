@@ -1,18 +1,18 @@
 """Training the forward model: unroll, compare with what happened, step."""
 
-import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import lightning
 import torch
 from jaxtyping import Float
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
-from torch import Tensor
+from torch import Tensor, nn
 
 from worldmodel.models import ForwardModel, Latent, masked_bce, masked_mse
 from worldmodel.models.checkpoint import build, plain
 from worldmodel.scene import Channel
-from worldmodel.training.optimizer import time_share, warmup_cosine
+from worldmodel.training.optimizer import warmup_cosine
 from worldmodel.types import Clip
 
 
@@ -24,7 +24,8 @@ class ForwardModule(lightning.LightningModule):
         loss_fn: `(logits, target, covered) -> scalar`.
         optimizer: parameters -> optimiser.
         num_steps: length of the learning-rate schedule.
-        seconds: time by which the schedule has to be over too, from the start of the fit; None: no limit.
+        elapsed: share of a time budget that is used up; the schedule is over with it too.
+        unroll: further arguments of the model's `unroll_clip` in training.
     """
 
     def __init__(
@@ -33,18 +34,20 @@ class ForwardModule(lightning.LightningModule):
         *,
         optimizer: Callable[..., torch.optim.Optimizer],
         num_steps: int,
-        seconds: float | None = None,
+        elapsed: Callable[[], float] = lambda: 0.0,
+        unroll: Mapping[str, Any] | None = None,
         loss_fn: Callable[..., Tensor] = masked_bce,
     ) -> None:
         super().__init__()
         self.model = model
         self.loss_fn = loss_fn
         self.optimizer_fn = optimizer
-        self.num_steps, self.seconds = num_steps, seconds
+        self.num_steps, self.elapsed = num_steps, elapsed
+        self.unroll = dict(unroll or {})
 
     def training_step(self, clip: Clip, batch_idx: int) -> Tensor:
         """Returns prediction error + penalty, and logs both."""
-        unroll = self.model.unroll_clip(clip)
+        unroll = self.model.unroll_clip(clip, **self.unroll)
         target, covered = self.target(clip)
         error = self.loss_fn(unroll.logits, target, covered)
         penalty = unroll.penalty.mean()
@@ -66,19 +69,18 @@ class ForwardModule(lightning.LightningModule):
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Returns the optimiser with a warm-up and cosine schedule by step."""
         optimizer = self.optimizer_fn(self.model.parameters())
-        elapsed = time_share(self.seconds or math.inf)
-        factor = warmup_cosine(self.num_steps, elapsed=elapsed)
+        factor = warmup_cosine(self.num_steps, elapsed=self.elapsed)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
 
-def with_latent(model: ForwardModel, latent: Latent) -> ForwardModel:
+def with_latent(model: nn.Module, latent: Latent) -> nn.Module:
     """Returns a copy of a trained model with another latent: the warm start of a stochastic model.
 
     Every weight the two have in common is copied; the latent's own are new.
     """
     config = plain(model.config) | {"latent": latent.config}
-    warm = build(config)
+    warm: nn.Module = build(config)
     missing = warm.load_state_dict(model.state_dict(), strict=False)
     unexpected = [name for name in missing.unexpected_keys if not name.startswith(("latent.", "expander."))]
     if unexpected:
