@@ -33,7 +33,7 @@ def test_alignment_leaves_a_still_comoving_world_unchanged() -> None:
     """A car that drives like the ego is at the same pixels in every aligned frame of the history."""
     clip = make_clip()
     image = clip.image[:, :HISTORY].float() / 255
-    aligned = make_model()._align(image, clip.state[:, :HISTORY])
+    aligned = make_model(history_stride=1)._align(image, clip.state[:, :HISTORY])
     torch.testing.assert_close(aligned, image, atol=1e-4, rtol=0)
 
 
@@ -42,15 +42,16 @@ def test_alignment_undoes_the_egos_braking() -> None:
     clip = make_clip()
     state = clip.state[:, :HISTORY].clone()
     state[:, 0, 0] -= SPEC.resolution  # the oldest raster was drawn one pixel farther back
-    aligned = make_model()._align(clip.image[:, :HISTORY].float() / 255, state)
+    aligned = make_model(history_stride=1)._align(clip.image[:, :HISTORY].float() / 255, state)
     oldest = clip.image[:, 0].float() / 255
     torch.testing.assert_close(aligned[:, 0, :, 1:], oldest[:, :, :-1], atol=1e-4, rtol=0)
 
 
 def test_pixels_of_a_cell_are_laid_out_row_by_row() -> None:
-    cells = torch.arange(8.0).reshape(1, 8, 1, 1).expand(1, 8, 2, 3)
+    cells = torch.arange(16.0).reshape(1, 16, 1, 1).expand(1, 16, 2, 3)
     image = _unshuffle(cells, (4, 2))
-    assert image.shape == (1, 1, 8, 6)
+    assert image.shape == (1, 2, 8, 6)
+    torch.testing.assert_close(image[:, 1], image[:, 0] + 8)
     assert image[0, 0, :4, :2].tolist() == [[0, 1], [2, 3], [4, 5], [6, 7]]
 
 
@@ -73,7 +74,8 @@ def test_dropout_masks_are_locked_for_the_whole_trajectory() -> None:
     assert len(masks) == model.depth + 1
     assert masks[0].unique().tolist() == [0.0, 2.0]
     torch.nn.init.normal_(model.decoder.weight, std=0.1)
-    one = model.decode_steps([memory.features, memory.features], memory.newest, masks)
+    torch.nn.init.zeros_(model.decoder.weight[:2])  # velocities add up over the steps; residuals do not
+    one, _ = model.decode(torch.stack([memory.features] * 2, dim=1), memory.newest, masks)
     torch.testing.assert_close(one[:, : model.stride], one[:, model.stride :])  # no redraw between steps
 
 
@@ -171,3 +173,33 @@ def test_recomputed_activations_give_the_same_gradient_and_truncation_another() 
         torch.testing.assert_close(recomputed[name], gradient)
     assert (truncated["mixer.0.weight"] - full["mixer.0.weight"]).abs().max() > 1e-7
     torch.testing.assert_close(truncated["decoder.weight"], full["decoder.weight"])
+
+
+def test_a_velocity_carries_on() -> None:
+    """A change of velocity in the first step only: the car goes on with it, 0.5 m a step farther."""
+    model = make_model().eval()
+    memory = model.encode(make_obs())
+    steps = torch.zeros(2, 3, *memory.features.shape[1:])
+    logits, drift = model.decode(steps, memory.newest, before=None)
+    torch.testing.assert_close(drift.travelled, torch.zeros_like(drift.travelled))
+    before = drift._map(lambda part: part + torch.tensor([1.0, 0.0]).reshape(1, 2, 1, 1))
+    logits, after = model.decode(steps, memory.newest, before=before)
+    torch.testing.assert_close(after.travelled[:, 0], torch.full_like(after.travelled[:, 0], 1.0 + 3 * 0.5))
+    last = logits[:, -1].sigmoid()
+    rows = torch.arange(SPEC.height, dtype=torch.float32).reshape(-1, 1)
+
+    def middle(image: torch.Tensor) -> torch.Tensor:
+        weight = (image[:, 0] - 0.02).clamp_min(0)
+        return (weight * rows).sum((-1, -2)) / weight.sum((-1, -2))
+
+    moved = (middle(memory.newest) - middle(last)) * SPEC.resolution
+    torch.testing.assert_close(moved, torch.full((2,), 2.5), atol=0.1, rtol=0)
+
+
+def test_chosen_frames_are_those_of_the_whole_decoding() -> None:
+    model = make_model().eval()
+    torch.nn.init.normal_(model.decoder.weight, std=0.1)
+    clip = make_clip(relative_speed=3.0)
+    assert model.decoded_frames(HORIZON, [1, 4]) == [1, 4, 6, 9]
+    some = model.unroll_clip(clip, frames=[1, 4]).logits
+    torch.testing.assert_close(some, model.unroll_clip(clip).logits[:, [1, 4, 6, 9]])

@@ -218,7 +218,8 @@ def unroll_prior(
     for _ in range(-(-num_steps // model.stride)):
         hidden = model.advance(hidden, motion, model.latent.prior(hidden, generator), masks)
         steps.append(hidden)
-    return model.decode_steps(steps, memory.newest, masks)[:, :num_steps].sigmoid()
+    logits, _ = model.decode(torch.stack(steps, dim=1), memory.newest, masks)
+    return logits[:, :num_steps].sigmoid()
 
 
 def newest_vehicles(obs: Obs, spec: RasterSpec) -> Float[Tensor, "B 1 H W"]:

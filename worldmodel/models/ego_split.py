@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Generator, Tensor, nn
 
-from worldmodel.models.forward_model import ForwardModel, Masks, Memory
+from worldmodel.models.forward_model import Drift, ForwardModel, Masks, Memory
 from worldmodel.models.view import move_view
 from worldmodel.scene import kinematics, relative_pose
 from worldmodel.types import Indexed, Obs, Prediction, Rollout
@@ -27,7 +27,8 @@ class EgoSplitHidden(Indexed):
         start: ego state in the planning frame when observed: `(0, 0, 0, speed)`.
         ego: ego state in the planning frame now.
         size, road: of the observation.
-        frames: what is left of the frames decoded by the last core step.
+        frames: those decoded by the last core step.
+        drift: of what is seen, after the last core step.
         tick: steps since the observation.
     """
 
@@ -38,7 +39,13 @@ class EgoSplitHidden(Indexed):
     size: Float[Tensor, "B 2"]
     road: Float[Tensor, "B R HR WR"]
     frames: Float[Tensor, "B F 1 H0 W0"] | None = None
+    drift: Drift | None = None
     tick: int = 0
+
+    def __getitem__(self, index):
+        """Returns the rows `index`."""
+        drift = None if self.drift is None else self.drift[index]
+        return replace(super().__getitem__(index), drift=drift)
 
     @property
     def memory(self) -> Memory:
@@ -85,8 +92,10 @@ class EgoSplit(nn.Module):
         phase = hidden.tick % model.stride
         if phase == 0 or hidden.frames is None:
             features = self._advance(hidden, hidden.features, hidden.ego, hidden.tick, latent)
-            frames = model.decode_steps([features], hidden.newest, self.masks)
-            hidden = replace(hidden, features=features, frames=frames)
+            frames, drift = model.decode(
+                features.unsqueeze(1), hidden.newest, self.masks, before=hidden.drift
+            )
+            hidden = replace(hidden, features=features, frames=frames, drift=drift)
         assert hidden.frames is not None
         ego = kinematics.step(hidden.ego, action, self.dt)
         tick = hidden.tick + 1
@@ -104,7 +113,8 @@ class EgoSplit(nn.Module):
         for tick in range(0, horizon, model.stride):
             features = self._advance(hidden, features, before[:, tick], tick, latent[:, tick])
             steps.append(features)
-        frames = model.decode_steps(steps, hidden.newest, self.masks)[:, :horizon].sigmoid()
+        logits, _ = model.decode(torch.stack(steps, dim=1), hidden.newest, self.masks)
+        frames = logits[:, :horizon].sigmoid()
         ticks = torch.arange(1, horizon + 1, device=ego.device, dtype=ego.dtype).repeat(ego.shape[0])
         speed = hidden.start[:, 3].repeat_interleave(horizon)
         image = self._look(frames.flatten(0, 1), ego.flatten(0, 1), speed, ticks)

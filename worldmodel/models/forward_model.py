@@ -2,15 +2,17 @@
 
 `s[t+1] = g(s[t], a[t], z[t])` in four parts: an encoder (frame -> feature map, each frame once), a mixer of
 the history into a hidden map, a residual dynamics core driven by the ego's motion and the latent, and a
-decoder. The core takes one step every `stride` frames; the decoder then emits the `stride` frames of that
-step, each as a flow from the newest observed raster and a residual in logit space:
+decoder. The core takes one step every `stride` frames. The decoder turns each step into a change of the
+velocities of what is seen, and a residual in logit space for each of the step's frames:
 
-    frame = sigmoid(logit(clamp(warp(newest, flow))) + residual)
+    velocity[s] = velocity[s-1] + change[s]
+    frame = sigmoid(logit(clamp(carry(newest, motion))) + residual)
 
-Both are zero at birth, so an untrained model repeats the newest raster in the frame that moves with the ego:
-the *copy* baseline. Nothing is resampled twice, so frames do not blur over the unroll. Only the vehicles are
-predicted; lanes and road edge are known (`Obs.road`). The ego's own motion is not predicted either: see
-`EgoSplit`.
+where `carry` moves the pixels of the newest raster along (`models.view`). Both outputs are zero at birth, so
+an untrained model repeats the newest raster in the frame that moves with the ego: the *copy* baseline. A
+velocity learnt at half a second carries on to three by itself, nothing is resampled twice, and a car moves
+as a whole: frames stay sharp over the unroll. Only the vehicles are predicted; lanes and road edge are known
+(`Obs.road`). The ego's own motion is not predicted either: see `EgoSplit`.
 """
 
 from collections.abc import Sequence
@@ -23,15 +25,15 @@ from torch import Generator, Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from worldmodel.models.latent import Latent, NoLatent
-from worldmodel.models.view import flow_warp, move_view
-from worldmodel.nn import FrameEncoder, ResidualBlock, dropout_mask
+from worldmodel.models.view import carry, move_view
+from worldmodel.nn import FrameEncoder, LatentExpander, ResidualBlock, dropout_mask
 from worldmodel.scene import Channel, RasterSpec, relative_pose
-from worldmodel.types import Clip, Obs
+from worldmodel.types import Clip, Indexed, Obs
 
 EDGE = 0.01
 """Grey values stay this far from 0 and 1 before the residual is added, so that logits are finite."""
-FLOW_SCALE = 5.0
-"""Flow of a decoder output of one [m]."""
+VELOCITY_SCALE = 2.0
+"""Change of velocity that a decoder output of one stands for [m/s]."""
 
 Masks = Sequence[Float[Tensor, "#B C 1 1"]]
 
@@ -60,8 +62,21 @@ class Memory:
 
 
 @dataclass(frozen=True)
+class Drift(Indexed):
+    """How the content of the newest raster moves, cell by cell, when a core step is over.
+
+    Attributes:
+        velocity: ahead and leftwards, relative to the co-moving frame [m/s].
+        travelled: since the newest raster [m].
+    """
+
+    velocity: Float[Tensor, "B 2 H W"]
+    travelled: Float[Tensor, "B 2 H W"]
+
+
+@dataclass(frozen=True)
 class TrainingUnroll:
-    """Logits of the `T` future frames of a clip, and the latents' regulariser summed over the unroll."""
+    """Logits of the decoded future frames of a clip, and the latents' regulariser summed over the unroll."""
 
     logits: Float[Tensor, "B T 1 H W"]
     penalty: Float[Tensor, " B"]
@@ -76,6 +91,7 @@ class ForwardModel(nn.Module):
         latent: `NoLatent()` for a deterministic model, `GaussianLatent(...)` for a stochastic one.
         spec: the rasters it reads and predicts.
         history: frames `K` of an observation.
+        history_stride: of the history, every so many frames are read, counted back from the newest.
         stride: frames per step of the core.
         channels: of the hidden map.
         depth: residual blocks per step of the core.
@@ -104,6 +120,7 @@ class ForwardModel(nn.Module):
         latent: Latent | None = None,
         spec: RasterSpec | None = None,
         history: int = 10,
+        history_stride: int = 3,
         stride: int = 5,
         channels: int = 32,
         depth: int = 2,
@@ -114,7 +131,8 @@ class ForwardModel(nn.Module):
         self.spec = spec or RasterSpec()
         self.encoder = encoder or FrameEncoder(len(self.spec.channels))
         self.latent = latent or NoLatent()
-        self.history, self.stride, self.channels = history, stride, channels
+        self.history, self.history_stride = history, history_stride
+        self.stride, self.channels = stride, channels
         self.depth, self.dropout, self.dt = depth, dropout, dt
         features = int(self.encoder.features)  # type: ignore[arg-type]
         self.cell: tuple[int, int] = tuple(self.encoder.stride)  # type: ignore[assignment, arg-type]
@@ -123,12 +141,14 @@ class ForwardModel(nn.Module):
             for size, step in zip((self.spec.height, self.spec.width), self.cell, strict=True)
         )
         self.mixer = nn.Sequential(
-            nn.Conv2d(history * features, channels, 1), nn.SiLU(), nn.Conv2d(channels, channels, 3, padding=1)
+            nn.Conv2d(len(self.ages) * features, channels, 1),
+            nn.SiLU(),
+            nn.Conv2d(channels, channels, 3, padding=1),
         )
         self.motion = nn.Sequential(nn.Linear(5, channels), nn.SiLU(), nn.Linear(channels, channels))
         self.expander = LatentExpander(self.latent.dim, channels, self.cells)
         self.core = nn.ModuleList(ResidualBlock(channels) for _ in range(depth))
-        self.decoder = nn.Conv2d(channels, stride * (2 + self.cell[0] * self.cell[1]), 3, padding=1)
+        self.decoder = nn.Conv2d(channels, 2 + stride * self.cell[0] * self.cell[1], 3, padding=1)
         nn.init.zeros_(self.decoder.weight)
         nn.init.zeros_(self.decoder.bias)  # type: ignore[arg-type]
         self.register_buffer("speed_mean", torch.tensor(13.0))
@@ -153,12 +173,20 @@ class ForwardModel(nn.Module):
             "latent": self.latent.config,
             "spec": self.spec,
             "history": self.history,
+            "history_stride": self.history_stride,
             "stride": self.stride,
             "channels": self.channels,
             "depth": self.depth,
             "dropout": self.dropout,
             "dt": self.dt,
         }
+
+    @property
+    def ages(self) -> range:
+        """How many frames ago the frames it reads were, oldest first."""
+        return range(
+            (self.history - 1) // self.history_stride * self.history_stride, -1, -self.history_stride
+        )
 
     @property
     def num_parameters(self) -> int:
@@ -175,7 +203,9 @@ class ForwardModel(nn.Module):
         """Reads the history: aligns the frames with the co-moving frame, encodes and mixes them."""
         self._check(obs)
         image = obs.image.to(self.deviation_std.dtype) / 255
-        aligned = self._align(image, obs.state)
+        newest = self.history - 1
+        read = [newest - age for age in self.ages]
+        aligned = self._align(image[:, read], obs.state[:, read])
         batch = image.shape[0]
         encoded = self.encoder(self._pad(aligned.flatten(0, 1)))
         features = self.mixer(encoded.unflatten(0, (batch, -1)).flatten(1, 2))
@@ -202,24 +232,6 @@ class ForwardModel(nn.Module):
         scaled = [deviation / self.deviation_std, ((speed - self.speed_mean) / self.speed_std).unsqueeze(-1)]
         return self.motion(torch.cat(scaled, dim=-1))
 
-    def decode(
-        self,
-        features: Float[Tensor, "B C H W"],
-        newest: Float[Tensor, "B 1 H0 W0"],
-        masks: Masks | None = None,
-    ) -> Float[Tensor, "B F 1 H0 W0"]:
-        """Returns the logits of the `stride` frames of one core step."""
-        if masks is not None:
-            features = features * masks[-1]
-        batch, height, width = features.shape[0], self.spec.height, self.spec.width
-        out = self.decoder(F.silu(features)).unflatten(1, (self.stride, -1)).flatten(0, 1)
-        flow = F.interpolate(out[:, :2], scale_factor=self.cell, mode="bilinear", align_corners=False)
-        flow = FLOW_SCALE * flow[..., :height, :width]
-        residual = _unshuffle(out[:, 2:], self.cell)[..., :height, :width]
-        moved = flow_warp(newest.repeat_interleave(self.stride, 0), flow, self.spec)
-        base = torch.logit(moved.clamp(EDGE, 1 - EDGE))
-        return (base + residual).unflatten(0, (batch, self.stride))
-
     def deviation(
         self, state: Float[Tensor, "B T 4"], origin: Float[Tensor, "B 4"]
     ) -> Float[Tensor, "B T 4"]:
@@ -240,6 +252,7 @@ class ForwardModel(nn.Module):
         generator: Generator | None = None,
         use_prior: bool = False,
         latents: Float[Tensor, "B S Z"] | None = None,
+        frames: Sequence[int] | None = None,
         detach_every: int | None = None,
         checkpoint_activations: bool = False,
     ) -> TrainingUnroll:
@@ -248,6 +261,8 @@ class ForwardModel(nn.Module):
         Args:
             use_prior: draw the latents from the prior instead, as at planning time.
             latents: the latents of the core steps, as `infer_latents` returns them, instead of drawing any.
+            frames: of the `stride` frames of a core step, decode these only (`decoded_frames` tells where in
+                the future they are): cheaper, and as good on average if they are drawn anew for each batch.
             detach_every: truncates backpropagation: no gradient passes from one group of so many core steps
                 to the one before.
             checkpoint_activations: recompute each core step in the backward pass instead of storing it.
@@ -273,7 +288,14 @@ class ForwardModel(nn.Module):
             else:
                 hidden = self.advance(hidden, motions[:, index], z, masks)
             steps.append(hidden)
-        return TrainingUnroll(self.decode_steps(steps, memory.newest, masks)[:, :horizon], penalty)
+        logits, _ = self.decode(torch.stack(steps, dim=1), memory.newest, masks, frames=frames)
+        return TrainingUnroll(logits[:, : len(self.decoded_frames(horizon, frames))], penalty)
+
+    def decoded_frames(self, horizon: int, frames: Sequence[int] | None = None) -> list[int]:
+        """Returns which of the `horizon` future frames `unroll_clip` decodes when given `frames`."""
+        chosen = range(self.stride) if frames is None else frames
+        decoded = [start + one for start in range(0, horizon, self.stride) for one in chosen]
+        return [one for one in decoded if one < horizon]
 
     @torch.no_grad()
     def infer_latents(self, clip: Clip, generator: Generator | None = None) -> Float[Tensor, "B S Z"]:
@@ -297,18 +319,48 @@ class ForwardModel(nn.Module):
         speed = memory.speed[:, None].expand(-1, num_steps)
         return self.embed_motion(deviation.flatten(0, 1), speed.flatten()).unflatten(0, (-1, num_steps))
 
-    def decode_steps(
+    def decode(
         self,
-        steps: Sequence[Float[Tensor, "B C H W"]],
+        steps: Float[Tensor, "B S C H W"],
         newest: Float[Tensor, "B 1 H0 W0"],
-        masks: Masks | None,
-    ) -> Float[Tensor, "B T 1 H0 W0"]:
-        """Decodes all core steps in one call."""
-        num = len(steps)
-        features = torch.stack(list(steps), dim=1).flatten(0, 1)
-        repeated = None if masks is None else [_per_row(mask, num) for mask in masks]
-        frames = self.decode(features, newest.repeat_interleave(num, 0), repeated)
-        return frames.unflatten(0, (-1, num)).flatten(1, 2)
+        masks: Masks | None = None,
+        *,
+        before: Drift | None = None,
+        frames: Sequence[int] | None = None,
+    ) -> tuple[Float[Tensor, "B T 1 H0 W0"], Drift]:
+        """Returns the logits of the frames of consecutive core steps, and the drift when they are over.
+
+        Args:
+            steps: hidden maps.
+            before: the drift when the first of them begins; none for the first step of an unroll.
+            frames: of the `stride` frames of a step, decode these only.
+        """
+        batch, num_steps = steps.shape[:2]
+        if masks is not None:
+            steps = steps * masks[-1].unsqueeze(1)
+        out = self.decoder(F.silu(steps).flatten(0, 1)).unflatten(0, (batch, num_steps))
+        velocity = (VELOCITY_SCALE * out[:, :, :2]).cumsum(1)
+        if before is not None:
+            velocity = velocity + before.velocity.unsqueeze(1)
+        covered = velocity.cumsum(1) * (self.stride * self.dt)
+        if before is not None:
+            covered = covered + before.travelled.unsqueeze(1)
+        start = covered - velocity * (self.stride * self.dt)
+        chosen = range(self.stride) if frames is None else frames
+        seconds = (torch.tensor(list(chosen), device=out.device, dtype=out.dtype) + 1) * self.dt
+        motion = self._to_pixels(torch.stack([start, velocity], dim=2).flatten(0, 2))
+        motion = motion.unflatten(0, (batch, num_steps, 2))
+        moved = carry(newest, motion[:, :, 0], motion[:, :, 1], seconds=seconds, spec=self.spec)
+        residual = _unshuffle(out[:, :, 2:].flatten(0, 1), self.cell)  # (B S, F, H, W)
+        if frames is not None:
+            residual = residual[:, list(frames)]
+        residual = residual[..., : self.spec.height, : self.spec.width].unflatten(0, (batch, num_steps))
+        logits = torch.logit(moved.clamp(EDGE, 1 - EDGE)) + residual
+        return logits.flatten(1, 2).unsqueeze(2), Drift(velocity[:, -1], covered[:, -1])
+
+    def _to_pixels(self, cells: Float[Tensor, "B 2 H W"]) -> Float[Tensor, "B 2 H0 W0"]:
+        pixels = F.interpolate(cells, scale_factor=self.cell, mode="bilinear", align_corners=False)
+        return pixels[..., : self.spec.height, : self.spec.width]
 
     def _encode_targets(self, clip: Clip, num_steps: int) -> Float[Tensor, "B S F H W"]:
         last = clip.image.shape[1] - 1
@@ -321,7 +373,7 @@ class ForwardModel(nn.Module):
     ) -> Float[Tensor, "B K C H W"]:
         """Redraws past frames as seen from the co-moving frame; the newest is left untouched."""
         newest = state[:, -1:]
-        ago = torch.arange(self.history - 1, 0, -1, device=state.device, dtype=state.dtype) * self.dt
+        ago = torch.tensor(self.ages[:-1], device=state.device, dtype=state.dtype) * self.dt
         travelled = newest[..., 3] * ago
         views = torch.stack(
             [
@@ -350,33 +402,7 @@ class ForwardModel(nn.Module):
             )
 
 
-class LatentExpander(nn.Module):
-    """Spreads a latent vector over the hidden map: linear to a coarse map, mixed in, upsampled."""
-
-    coarse = (8, 3)
-
-    def __init__(self, dim: int, channels: int, cells: tuple[int, ...], width: int = 8) -> None:
-        super().__init__()
-        self.dim, self.cells, self.width = dim, cells, width
-        if dim:
-            self.linear = nn.Linear(dim, width * self.coarse[0] * self.coarse[1])
-            self.mix = nn.Conv2d(width, channels, 1, bias=False)
-            nn.init.normal_(self.mix.weight, std=0.02)
-
-    def forward(self, latent: Float[Tensor, "B Z"]) -> Float[Tensor, "B C H W"] | float:
-        """Returns what to add to the hidden map; nothing for an empty latent."""
-        if not self.dim:
-            return 0.0
-        coarse = self.linear(latent).unflatten(1, (self.width, *self.coarse))
-        return F.interpolate(self.mix(coarse), size=self.cells, mode="bilinear", align_corners=False)
-
-
-def _per_row(mask: Float[Tensor, "B C 1 1"], times: int) -> Float[Tensor, "B2 C 1 1"]:
-    """Repeats every row's mask; a mask shared by all rows stays one."""
-    return mask if mask.shape[0] == 1 else mask.repeat_interleave(times, 0)
-
-
-def _unshuffle(cells: Float[Tensor, "B P H W"], cell: tuple[int, int]) -> Float[Tensor, "B 1 H2 W2"]:
-    """Lays the `P = cell[0] * cell[1]` channels of every cell out as its pixels."""
-    pixels = cells.unflatten(1, cell).permute(0, 3, 1, 4, 2)  # (B, H, cell0, W, cell1)
-    return pixels.flatten(3, 4).flatten(1, 2).unsqueeze(1)
+def _unshuffle(cells: Float[Tensor, "B P H W"], cell: tuple[int, int]) -> Float[Tensor, "B F H2 W2"]:
+    """Lays every `cell[0] * cell[1]` channels of a cell out as its pixels; `F` frames side by side."""
+    pixels = cells.unflatten(1, (-1, *cell)).permute(0, 1, 4, 2, 5, 3)  # (B, F, H, cell0, W, cell1)
+    return pixels.flatten(4, 5).flatten(2, 3)

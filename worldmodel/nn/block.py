@@ -1,5 +1,6 @@
-"""Convolutional blocks whose dropout masks are arguments: a trajectory can keep one for its length."""
+"""Blocks of forward models; dropout masks are arguments, so that a trajectory can keep one for its length."""
 
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Generator, Tensor, nn, rand
 
@@ -30,3 +31,24 @@ class ResidualBlock(nn.Module):
         """Args: mask: a `dropout_mask`, or None for no dropout."""
         inner = self.act(self.first(self.act(h)))
         return h + self.second(inner if mask is None else inner * mask)
+
+
+class LatentExpander(nn.Module):
+    """Spreads a latent vector over the hidden map: linear to a coarse map, mixed in, upsampled."""
+
+    coarse = (8, 3)
+
+    def __init__(self, dim: int, channels: int, cells: tuple[int, ...], width: int = 8) -> None:
+        super().__init__()
+        self.dim, self.cells, self.width = dim, cells, width
+        if dim:
+            self.linear = nn.Linear(dim, width * self.coarse[0] * self.coarse[1])
+            self.mix = nn.Conv2d(width, channels, 1, bias=False)
+            nn.init.normal_(self.mix.weight, std=0.02)
+
+    def forward(self, latent: Float[Tensor, "B Z"]) -> Float[Tensor, "B C H W"] | float:
+        """Returns what to add to the hidden map; nothing for an empty latent."""
+        if not self.dim:
+            return 0.0
+        coarse = self.linear(latent).unflatten(1, (self.width, *self.coarse))
+        return F.interpolate(self.mix(coarse), size=self.cells, mode="bilinear", align_corners=False)

@@ -1,0 +1,80 @@
+"""Moving pixels along: hand-computed, against a plain loop, and its derivative."""
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from worldmodel.models.view import carry
+from worldmodel.scene import RasterSpec
+
+SPEC = RasterSpec(height=8, width=6, resolution=0.5)
+
+
+def field(ahead: float, left: float, *, steps: int = 1) -> Tensor:
+    return torch.tensor([ahead, left]).reshape(1, 1, 2, 1, 1).expand(1, steps, 2, SPEC.height, SPEC.width)
+
+
+def dot(row: int, col: int, value: float = 1.0) -> Tensor:
+    image = torch.zeros(1, 1, SPEC.height, SPEC.width)
+    image[0, 0, row, col] = value
+    return image
+
+
+def carried(image: Tensor, start: Tensor, velocity: Tensor, *seconds: float) -> Tensor:
+    return carry(image, start, velocity, seconds=torch.tensor(seconds, dtype=image.dtype), spec=SPEC)
+
+
+def test_a_pixel_goes_ahead_and_left_by_its_motion() -> None:
+    """0.5 m a pixel: from (5, 3), 1 m + 2 s * 0.5 m/s ahead is 4 rows up, 0.5 m left is a column."""
+    frames = carried(dot(5, 3), field(1.0, 0.5), field(0.5, 0.0), 0.0, 1.0, 2.0)
+    assert frames.shape == (1, 1, 3, 8, 6)
+    assert frames[0, 0].nonzero().tolist() == [[0, 3, 2], [1, 2, 2], [2, 1, 2]]
+
+
+def test_half_a_pixel_is_shared_and_grey_values_are_kept() -> None:
+    frame = carried(dot(5, 3, 0.8), field(0.25, 0.125), field(0.0, 0.0), 0.1)[0, 0, 0]
+    torch.testing.assert_close(frame[4:6, 2:4], 0.8 * torch.tensor([[0.125, 0.375], [0.125, 0.375]]))
+    assert frame.sum().item() == pytest.approx(0.8)
+
+
+def test_what_leaves_is_lost_and_what_meets_adds_up_to_one() -> None:
+    assert carried(dot(0, 0), field(0.5, 0.0), field(0.0, 0.0), 0.1).sum() == 0
+    assert carried(dot(7, 5), field(-99.0, -99.0), field(0.0, 0.0), 0.1).sum() == 0
+    start = torch.zeros(1, 1, 2, 8, 6)
+    start[0, 0, 0, 4, 3] = 0.5  # the lower of two pixels moves onto the upper
+    frame = carried(dot(3, 3, 0.7) + dot(4, 3, 0.6), start, field(0.0, 0.0), 0.1)[0, 0, 0]
+    assert frame.max() == 1.0
+    assert frame.sum() == 1.0
+
+
+def test_equals_a_plain_loop() -> None:
+    generator = torch.Generator().manual_seed(0)
+    image = torch.rand(2, 1, 8, 6, generator=generator)
+    start, velocity = torch.randn(2, 2, 3, 2, 8, 6, generator=generator)
+    seconds = torch.tensor([0.1, 0.4])
+    expected = torch.zeros(2, 3, 2, 8, 6)
+    for b, s, f, r, c in torch.cartesian_prod(*(torch.arange(n) for n in expected.shape)).tolist():
+        if image[b, 0, r, c] <= 0.02:
+            continue
+        ahead, left = ((start + seconds[f] * velocity)[b, s, :, r, c] / 0.5).tolist()
+        row, col = r - ahead, c - left
+        for y in (math.floor(row), math.floor(row) + 1):
+            for x in (math.floor(col), math.floor(col) + 1):
+                if 0 <= y < 8 and 0 <= x < 6:
+                    expected[b, s, f, y, x] += image[b, 0, r, c] * (1 - abs(row - y)) * (1 - abs(col - x))
+    found = carry(image, start, velocity, seconds=seconds, spec=SPEC)
+    torch.testing.assert_close(found, expected.clamp(max=1.0))
+
+
+def test_gradient_is_right() -> None:
+    generator = torch.Generator().manual_seed(1)
+    image = 0.05 + 0.2 * torch.rand(1, 1, 8, 6, generator=generator, dtype=torch.float64)
+    start = (0.1 * torch.randn(1, 2, 2, 8, 6, generator=generator, dtype=torch.float64)).requires_grad_()
+    velocity = (0.1 * torch.randn(1, 2, 2, 8, 6, generator=generator, dtype=torch.float64)).requires_grad_()
+
+    def fn(start: Tensor, velocity: Tensor) -> Tensor:
+        return carried(image, start, velocity, 0.3)[..., 1:4, 1:4]
+
+    assert torch.autograd.gradcheck(fn, (start, velocity), fast_mode=True)
