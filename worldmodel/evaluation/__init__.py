@@ -4,6 +4,18 @@ from worldmodel.evaluation.episode import EpisodeResult, Outcome
 from worldmodel.evaluation.metric import Side, contact_side, first_hit, mean_jerk, time_to_collision
 from worldmodel.evaluation.prediction import PredictionScores, Predictor, score_predictions
 from worldmodel.evaluation.protocol import PPUU, PROTOCOLS, V1, Episode, Protocol, episodes, pieces
+from worldmodel.evaluation.reliability import (
+    Bins,
+    bias,
+    catching_threshold,
+    conformal_quantile,
+    conformal_threshold,
+    expected_calibration_error,
+    occupancy_bins,
+    rank_correlation,
+    spread_bins,
+    spread_ratio,
+)
 from worldmodel.evaluation.statistics import Interval, bootstrap_mean, paired_difference, wilson
 from worldmodel.evaluation.suite import Results, evaluate, measure_latency, to_obs
 from worldmodel.evaluation.table import compare, mean_of, read_episodes, summarise, write_summary
@@ -12,6 +24,7 @@ __all__ = [
     "PPUU",
     "PROTOCOLS",
     "V1",
+    "Bins",
     "Episode",
     "EpisodeResult",
     "Interval",
@@ -21,19 +34,28 @@ __all__ = [
     "Protocol",
     "Results",
     "Side",
+    "bias",
     "bootstrap_mean",
+    "catching_threshold",
     "compare",
+    "conformal_quantile",
+    "conformal_threshold",
     "contact_side",
     "episodes",
     "evaluate",
+    "expected_calibration_error",
     "first_hit",
     "mean_jerk",
     "mean_of",
     "measure_latency",
+    "occupancy_bins",
     "paired_difference",
     "pieces",
+    "rank_correlation",
     "read_episodes",
     "score_predictions",
+    "spread_bins",
+    "spread_ratio",
     "summarise",
     "time_to_collision",
     "to_obs",
