@@ -1,0 +1,239 @@
+"""The energy view: a model with a latent scores how well a future goes with a past.
+
+    E(x, y, z) = C(y, Dec(Pred(x), z)) + D(z, Enc(x, y)) + lambda R(z)
+
+with past `x`, future `y`, prediction error `C`, distance `D` from what the encoder of the future says, and
+regulariser `R`. Without z there remain `F(x, y) = min_z E` and the free energy
+`-1/b log mean_z exp(-b E)` over samples of the prior. The minimum is looked for in three ways, which can be
+compared: the encoder's guess, gradient descent from it, and search among given candidates.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float
+from torch import Generator, Tensor
+
+from worldmodel.models.forward_model import ForwardModel
+from worldmodel.scene import Channel, RasterSpec
+from worldmodel.types import Clip
+
+Regulariser = Callable[[Float[Tensor, "B S Z"]], Float[Tensor, " B"]]
+"""Latents of all steps -> what they cost."""
+
+
+@runtime_checkable
+class LatentModel(Protocol):
+    """What is asked of a model here: `ForwardModel` offers it."""
+
+    spec: RasterSpec
+    history: int
+    training: bool
+
+    def infer_latents(self, clip: Clip, generator: Generator | None = None) -> Float[Tensor, "B S Z"]:
+        """Draws the latents of the model's `S` steps from the posterior."""
+        ...
+
+    def unroll_clip(self, clip: Clip, *, latents: Float[Tensor, "B S Z"] | None = None) -> Any:
+        """Predicts the future under given latents: `logits` `(B, T, C, H, W)`, vehicles first."""
+        ...
+
+
+@dataclass(frozen=True)
+class EnergyTerms:
+    """The three terms of an energy, each already weighted."""
+
+    error: Float[Tensor, " B"]
+    distance: Float[Tensor, " B"]
+    regulariser: Float[Tensor, " B"]
+
+    @property
+    def total(self) -> Float[Tensor, " B"]:
+        """`E(x, y, z)`."""
+        return self.error + self.distance + self.regulariser
+
+
+EnergyFn = Callable[[Float[Tensor, "B S Z"]], EnergyTerms]
+"""Latents -> energy of each window: all that an inference of z ever sees."""
+
+
+@dataclass(frozen=True)
+class InferredLatent:
+    """Latents and their energy `E(x, y, z)`, window by window."""
+
+    latents: Float[Tensor, "B S Z"]
+    energy: Float[Tensor, " B"]
+
+
+@dataclass(frozen=True)
+class Inference:
+    """What three ways of inferring z have found, and the free energy of the candidates that were searched."""
+
+    encoder: InferredLatent
+    gradient: InferredLatent
+    search: InferredLatent
+    free_energy: Float[Tensor, " B"]
+
+    @property
+    def minimum(self) -> Float[Tensor, " B"]:
+        """`F(x, y) = min_z E`, as far as it was found."""
+        found = [self.encoder.energy, self.gradient.energy, self.search.energy]
+        return torch.stack(found).amin(0)
+
+
+class ClipEnergy:
+    """`E(x, y, z)` of recorded windows as a function of z; an `EnergyFn`.
+
+    Args:
+        model: in eval mode, so that the energy depends on nothing but z.
+        clip: pasts and futures.
+        error_fn: `(clip, unroll) -> (B,)`: `C`; the vehicles' squared error when left out.
+        distance_weight: of `D = 1/2 |z - Enc(x, y)|^2`.
+        regulariser: `R`; the half squared norm, a Gaussian prior's energy, when left out.
+        weight: `lambda`.
+        generator: draws the encoder's guess.
+
+    Attributes:
+        guess: the encoder's latents.
+    """
+
+    def __init__(
+        self,
+        model: LatentModel,
+        clip: Clip,
+        *,
+        error_fn: Callable[[Clip, Any], Tensor] | None = None,
+        distance_weight: float = 0.0,
+        regulariser: Regulariser | None = None,
+        weight: float = 0.0,
+        generator: Generator | None = None,
+    ) -> None:
+        if model.training:
+            raise ValueError("a model in training mode drops units at random; call model.eval() first")
+        self.model, self.clip = model, clip
+        self.error_fn = error_fn or vehicle_error(model)
+        self.distance_weight = distance_weight
+        self.regulariser, self.weight = regulariser or half_squared_norm, weight
+        self.guess = model.infer_latents(clip, generator).detach()
+
+    def __call__(self, latents: Float[Tensor, "B S Z"]) -> EnergyTerms:
+        """Returns the terms of the energy; differentiable in the latents."""
+        return EnergyTerms(
+            error=self.error_fn(self.clip, self.model.unroll_clip(self.clip, latents=latents)),
+            distance=self.distance_weight * half_squared_norm(latents - self.guess),
+            regulariser=self.weight * self.regulariser(latents),
+        )
+
+
+def infer_by_encoder(energy: ClipEnergy) -> InferredLatent:
+    """Returns the encoder's guess."""
+    with torch.no_grad():
+        return InferredLatent(energy.guess, energy(energy.guess).total)
+
+
+def infer_by_gradient(
+    energy: EnergyFn, start: Float[Tensor, "B S Z"], *, num_steps: int = 20, lr: float = 0.1
+) -> InferredLatent:
+    """Returns the best latents on a path of Adam from `start`, `start` among them: never worse than it.
+
+    For latents that are numbers. Where z is one of a set (categories, codes, winners), use `infer_by_search`.
+    """
+    z = start.detach().clone().requires_grad_()
+    optimizer = torch.optim.Adam([z], lr=lr)
+    best, lowest = start.detach(), start.new_full((len(start),), torch.inf)
+    with torch.enable_grad():
+        for step in range(num_steps + 1):
+            value = energy(z).total
+            is_better = value.detach() < lowest
+            best = torch.where(is_better[:, None, None], z.detach(), best)
+            lowest = torch.where(is_better, value.detach(), lowest)
+            if step < num_steps:
+                (z.grad,) = torch.autograd.grad(value.sum(), z)
+                optimizer.step()
+    return InferredLatent(best, lowest)
+
+
+def infer_by_search(
+    energy: EnergyFn, candidates: Iterable[Float[Tensor, "B S Z"]]
+) -> tuple[InferredLatent, Float[Tensor, "N B"]]:
+    """Returns each window's best candidate, and the energies of all."""
+    with torch.no_grad():
+        pairs = [(one, energy(one).total) for one in candidates]
+    if not pairs:
+        raise ValueError("no candidates to search; pass at least one set of latents")
+    latents, energies = (torch.stack(parts) for parts in zip(*pairs, strict=True))
+    lowest, index = energies.min(dim=0)
+    return InferredLatent(latents[index, torch.arange(len(index), device=index.device)], lowest), energies
+
+
+def free_energy(energies: Float[Tensor, "N B"], *, inverse_temperature: float) -> Float[Tensor, " B"]:
+    """Returns `-1/b log mean_z exp(-b E)`: the mean energy for `b` near 0, the least for large `b`."""
+    b = inverse_temperature
+    mean = torch.logsumexp(-b * energies, dim=0) - torch.tensor(float(len(energies))).log()
+    return -mean / b
+
+
+def compare_inference(
+    energy: ClipEnergy,
+    candidates: Iterable[Float[Tensor, "B S Z"]],
+    *,
+    num_steps: int = 20,
+    lr: float = 0.1,
+    inverse_temperature: float = 1000.0,
+) -> Inference:
+    """Infers z in every way.
+
+    Args:
+        candidates: samples of the prior (`prior_latents`).
+        num_steps, lr: of the gradient descent.
+        inverse_temperature: `b` of the free energy, in units of 1 / energy; 1000 is right for squared errors
+            per pixel, which differ in the third decimal.
+    """
+    found, energies = infer_by_search(energy, candidates)
+    return Inference(
+        encoder=infer_by_encoder(energy),
+        gradient=infer_by_gradient(energy, energy.guess, num_steps=num_steps, lr=lr),
+        search=found,
+        free_energy=free_energy(energies, inverse_temperature=inverse_temperature),
+    )
+
+
+@torch.no_grad()
+def prior_latents(
+    model: ForwardModel, clip: Clip, *, num_samples: int = 8, generator: Generator | None = None
+) -> Float[Tensor, "N B S Z"]:
+    """Returns draws from the prior for every step of a forward model, each step knowing those before it."""
+    memory = model.encode(clip.obs(model.history))
+    horizon = clip.image.shape[1] - model.history
+    num_steps = -(-horizon // model.stride)
+    motions = model.motions(clip, memory, num_steps)
+    samples = []
+    for _ in range(num_samples):
+        hidden, draws = memory.features, []
+        for index in range(num_steps):
+            z = model.latent.prior(hidden, generator)
+            hidden = model.advance(hidden, motions[:, index], z)
+            draws.append(z)
+        samples.append(torch.stack(draws, dim=1))
+    return torch.stack(samples)
+
+
+def half_squared_norm(latents: Float[Tensor, "B S Z"]) -> Float[Tensor, " B"]:
+    """Returns `1/2 |z|^2` over all steps: the energy of a standard Gaussian prior."""
+    return 0.5 * latents.square().sum((-2, -1))
+
+
+def vehicle_error(model: LatentModel) -> Callable[[Clip, Any], Tensor]:
+    """Returns `C`: the squared error of the vehicle rasters, mean over frames and covered pixels."""
+    channel, history = model.spec.channels.index(Channel.VEHICLES), model.history
+
+    def error(clip: Clip, unroll: Any) -> Tensor:
+        frames = unroll.logits[:, :, 0].sigmoid()  # (B, T, H, W)
+        target = clip.image[:, history:, channel].to(frames.dtype) / 255
+        covered = clip.covered[:, history:, :, None].to(frames.dtype)
+        wrong = ((frames - target).square() * covered).sum((-3, -2, -1))
+        return wrong / (covered.sum((-3, -2, -1)) * frames.shape[-1]).clamp_min(1.0)
+
+    return error
