@@ -20,7 +20,7 @@ from worldmodel.models.context import (
 from worldmodel.models.ego_split import EgoSplit
 from worldmodel.models.forward_model import ForwardModel, Memory
 from worldmodel.models.latent import GaussianLatent, Latent, LatentSample, NoLatent, gaussian_kl
-from worldmodel.models.loss import masked_bce, masked_mse
+from worldmodel.models.loss import masked_bce, masked_mse, occupancy_loss, soft_overlap_loss
 from worldmodel.models.members import (
     DropoutMembers,
     EnsembleContext,
@@ -57,6 +57,8 @@ __all__ = [
     "load_model",
     "masked_bce",
     "masked_mse",
+    "occupancy_loss",
+    "soft_overlap_loss",
     "read_checkpoint",
     "save_forward_model",
     "save_model",

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 
-from worldmodel.models import ForwardModel, Latent, masked_bce, masked_mse
+from worldmodel.models import ForwardModel, Latent, masked_mse, occupancy_loss
 from worldmodel.models.checkpoint import build, plain
 from worldmodel.scene import Channel
 from worldmodel.training.optimizer import warmup_cosine
@@ -26,6 +26,8 @@ class ForwardModule(lightning.LightningModule):
         num_steps: length of the learning-rate schedule.
         elapsed: share of a time budget that is used up; the schedule is over with it too.
         unroll: further arguments of the model's `unroll_clip` in training.
+        num_decoded: frames of each core step that are decoded and compared, drawn anew for each batch; all
+            of them when left out.
     """
 
     def __init__(
@@ -36,7 +38,8 @@ class ForwardModule(lightning.LightningModule):
         num_steps: int,
         elapsed: Callable[[], float] = lambda: 0.0,
         unroll: Mapping[str, Any] | None = None,
-        loss_fn: Callable[..., Tensor] = masked_bce,
+        num_decoded: int | None = None,
+        loss_fn: Callable[..., Tensor] = occupancy_loss,
     ) -> None:
         super().__init__()
         self.model = model
@@ -44,11 +47,15 @@ class ForwardModule(lightning.LightningModule):
         self.optimizer_fn = optimizer
         self.num_steps, self.elapsed = num_steps, elapsed
         self.unroll = dict(unroll or {})
+        self.num_decoded = num_decoded
 
     def training_step(self, clip: Clip, batch_idx: int) -> Tensor:
         """Returns prediction error + penalty, and logs both."""
-        unroll = self.model.unroll_clip(clip, **self.unroll)
+        frames = torch.randperm(self.model.stride)[: self.num_decoded].sort().values.tolist()
+        unroll = self.model.unroll_clip(clip, frames=frames, **self.unroll)
         target, covered = self.target(clip)
+        decoded = self.model.decoded_frames(target.shape[1], frames)
+        target, covered = target[:, decoded], covered[:, decoded]
         error = self.loss_fn(unroll.logits, target, covered)
         penalty = unroll.penalty.mean()
         self.log_dict({"train/error": error, "train/penalty": penalty}, batch_size=len(target))
