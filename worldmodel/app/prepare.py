@@ -6,7 +6,8 @@ from pathlib import Path
 from rich.console import Console
 
 from worldmodel.app.compose import Config, build, require
-from worldmodel.data import RecordingError, Split, purge_shared, save_store, split_by_time
+from worldmodel.app.source import split_all
+from worldmodel.data import RecordingError, save_store
 from worldmodel.data.smooth import make_consistent
 from worldmodel.scene import Recording
 from worldmodel.scene.validate import summary, validate
@@ -28,7 +29,7 @@ def main(config: Config) -> None:
         _check(one, config.path, console)
     with console.status("making the tracks consistent with the vehicle model"):
         consistent = [make_consistent(one) for one in recordings]
-    save_store(consistent, _split(consistent, **config.split), config.out)
+    save_store(consistent, split_all(consistent, **config.split), config.out)
     for one in consistent:
         print(summary(one))
     print(f"{config.out}/")
@@ -44,14 +45,3 @@ def _check(recording: Recording, path: str, console: Console) -> None:
         console.print(f"{recording.name}: and {len(problems) - SHOWN} more")
     if fatal := [problem for problem in problems if problem.kind in FATAL]:
         raise RecordingError(path, None, f"recording {recording.name!r} cannot be used: {fatal[0]}")
-
-
-def _split(recordings: Sequence[Recording], *, val: float, test: float, gap: float) -> Split:
-    """Each recording split by time; a vehicle of the training parts is no test vehicle anywhere."""
-    parts = [split_by_time(one, val=val, test=test, gap=gap) for one in recordings]
-    joined = Split(
-        train=tuple(span for part in parts for span in part.train),
-        val=tuple(span for part in parts for span in part.val),
-        test=tuple(span for part in parts for span in part.test),
-    )
-    return purge_shared(joined, recordings)

@@ -118,7 +118,9 @@ def load_store(folder: str | Path) -> Store:
     if not folder.is_dir():
         raise RecordingError(folder, None, "no such folder; prepare the recordings first")
     split = load_split(folder / SPLIT_FILE)
-    recordings = tuple(load_recording(path) for path in sorted(folder.glob(f"[!.]*{SUFFIX}")))
+    recordings = tuple(
+        load_recording(path) for path in sorted(folder.glob(f"[!.]*{SUFFIX}"), key=lambda one: one.stem)
+    )
     try:
         _check_names(split, recordings)
     except ValueError as error:

@@ -11,6 +11,7 @@ from tests.data.readers.factories import commonroad_text
 from worldmodel.data import RecordingError
 from worldmodel.data.readers import CENTRE, FRONT, read_scenario, read_windows
 from worldmodel.data.readers.commonroad import stitch
+from worldmodel.data.smooth import make_consistent
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 STATES = [(step, 2.0 * step, 0.5, 0.0, 10.0) for step in range(5)]
@@ -175,3 +176,17 @@ def test_mona_stitches_without_a_gap(shared_data: Path) -> None:
     assert recording.tracks.num_vehicles == 934
     assert len(recording.tracks.runs()) == 934  # one contiguous run each
     assert recording.num_frames == 2400 and recording.dt == pytest.approx(0.2)
+
+
+@pytest.mark.data
+@pytest.mark.slow
+def test_mona_is_followed_closely_in_two_directions(shared_data: Path) -> None:
+    paths = sorted((shared_data / "mona_east").glob("*.xml.gz"))
+    recorded = read_windows(paths, name="mona")
+    assert [one.tracks.num_vehicles for one in recorded] == [481, 453]
+    for one in recorded:
+        found = make_consistent(one)
+        moved = np.linalg.norm((found.tracks.state - one.tracks.state)[one.tracks.valid][:, :2], axis=1)
+        # With the first states at their wrong times these were 0.65 m and 43 m.
+        assert np.percentile(moved, 99) < 0.25 and moved.max() < 2.0
+        assert one.lane_map.contains(found.tracks.state[one.tracks.valid][:, :2]).mean() > 0.997

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from worldmodel.data import make_recording
-from worldmodel.data.readers.transform import resample, rotate
+from worldmodel.data.readers.transform import drop_mistimed_starts, resample, rotate
 from worldmodel.scene import LaneMap, Recording, Tracks
 
 
@@ -67,3 +67,12 @@ def test_what_pointed_along_the_angle_points_along_x() -> None:
     state = np.array([[0.0, 0.0, math.pi / 2, 5.0], [0.0, 1.0, math.pi / 2, 5.0]])
     turned = rotate(replace(make_run(state), name="up"), math.pi / 2)
     np.testing.assert_allclose(turned.tracks.state[0], [[0, 0, 0, 5], [1, 0, 0, 5]], atol=1e-12)
+
+
+def test_a_vehicle_that_entered_between_two_frames_starts_at_the_next() -> None:
+    at = np.array([1.4, 2, 3, 4, 5]) * 0.2  # the first position is from 0.08 s after its frame
+    state = np.stack([10 * at, np.full(5, 2.0), np.zeros(5), np.full(5, 10.0)], axis=1)
+    found = drop_mistimed_starts(make_run(state))
+    assert found.tracks.valid[0].tolist() == [False, True, True, True, True]
+    assert drop_mistimed_starts(make_run(state[1:])).tracks.valid.all()
+    assert drop_mistimed_starts(make_run(state[:2])).tracks.valid.all()  # nothing says which is right

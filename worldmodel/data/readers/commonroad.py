@@ -24,7 +24,7 @@ import numpy as np
 from worldmodel.data.error import RecordingError
 from worldmodel.data.readers.assemble import Rows, centre_from_front, check_plausible, fold
 from worldmodel.data.readers.table import open_bytes
-from worldmodel.data.readers.transform import carriageways, resample, seen_stretch
+from worldmodel.data.readers.transform import carriageways, drop_mistimed_starts, resample, seen_stretch
 from worldmodel.scene import Lanelet, LaneMap, Recording
 
 VERSIONS = ("2018b", "2020a")
@@ -83,7 +83,7 @@ def read_windows(
     """Returns consecutive windows of one road stitched, one recording per driving direction, `+x` along it.
 
     The clock restarts in every window, so a file's first step is taken from its name: `..._160_T-239.xml.gz`
-    holds steps 160 to 239. Vehicles keep their ids across windows.
+    holds steps 160 to 239. Vehicles keep their ids across windows; a first state at a wrong time is dropped.
 
     Args:
         point: what the files mean by a position.
@@ -93,7 +93,7 @@ def read_windows(
     Raises:
         RecordingError: naming file and line.
     """
-    return carriageways(resample(stitch(paths, point=point, name=name), dt))
+    return carriageways(resample(drop_mistimed_starts(stitch(paths, point=point, name=name)), dt))
 
 
 def stitch(paths: Sequence[str | Path], *, point: Point = CENTRE, name: str | None = None) -> Recording:

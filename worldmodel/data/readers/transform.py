@@ -11,6 +11,8 @@ from worldmodel.scene import HEADING, SPEED, Lanelet, LaneMap, Recording
 
 NEAR = 5.0
 """Lanelets farther than this from every vehicle of a carriageway are not its own [m]."""
+MISTIMED = 0.1
+"""A first displacement this far from what the speeds say began at another time than its frame's [m]."""
 
 
 def resample(recording: Recording, dt: float) -> Recording:
@@ -31,6 +33,24 @@ def resample(recording: Recording, dt: float) -> Recording:
     nearest = np.minimum(np.round(np.arange(num_frames) * ratio).astype(int), recording.num_frames - 1)
     tracks = replace(old, state=state, valid=valid)
     return replace(recording, tracks=tracks, dt=dt, coverage=recording.coverage[nearest])
+
+
+def drop_mistimed_starts(recording: Recording) -> Recording:
+    """Returns the recording without first states that were seen later than their frame says.
+
+    Windows cut out of denser recordings may round the time at which a vehicle entered: its first displacement
+    is then any part of a step. Interpolated as if it were a whole one, the vehicle would start with a halt.
+    Runs of two states are left alone: nothing says which is right.
+    """
+    tracks, dt = recording.tracks, recording.dt
+    valid = tracks.valid.copy()
+    for row, first, last in tracks.runs():
+        if last - first < 3:
+            continue
+        a, b = tracks.state[row, first], tracks.state[row, first + 1]
+        expected = abs(a[SPEED] + b[SPEED]) / 2 * dt
+        valid[row, first] = abs(np.hypot(*(b - a)[:2]) - expected) <= MISTIMED
+    return replace(recording, tracks=replace(tracks, valid=valid))
 
 
 def rotate(recording: Recording, angle: float) -> Recording:
