@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from worldmodel.data import Span, Split, make_recording
-from worldmodel.data.datamodule import MirrorSampler, TrafficDataModule
+from worldmodel.data.datamodule import TrafficDataModule
+from worldmodel.data.sampler import MirrorSampler
 from worldmodel.scene import RasterSpec, Recording, RoadSpec
 
 SPEC = RasterSpec(height=16, width=8, resolution=2.0)

@@ -5,7 +5,7 @@ import pytest
 from worldmodel.data import Span, compute_stats, make_recording
 from worldmodel.models import ForwardModel
 from worldmodel.training.normalisation import set_normalisation
-from worldmodel.training.optimizer import time_share, warmup_cosine
+from worldmodel.training.optimizer import warmup_cosine
 
 
 def test_the_schedule_ends_with_the_time_where_that_runs_out_first() -> None:
@@ -20,11 +20,6 @@ def test_the_schedule_ends_with_the_time_where_that_runs_out_first() -> None:
 
 def test_steps_count_where_they_are_further_than_the_time() -> None:
     assert warmup_cosine(50, warmup=5, floor=0.1, elapsed=lambda: 0.2)(49) == pytest.approx(0.1)
-
-
-def test_the_clock_starts_at_zero_and_never_ends_without_a_limit() -> None:
-    assert 0.0 <= time_share(1e6)() < 1e-3
-    assert time_share(float("inf"))() == 0.0
 
 
 def test_the_speed_is_normalised_by_the_training_frames_only() -> None:

@@ -1,60 +1,76 @@
-"""`worldmodel train`: recordings -> a checkpoint, in phases, each from the weights of the one before."""
+"""`worldmodel train`: recordings -> a checkpoint, in phases, each from the weights of the one before.
+
+A phase that is finished has left its model; one that was killed has left its state (`training.resume`).
+"""
 
 import csv
 import logging
 import warnings
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
-from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import lightning
 import torch
-from lightning.pytorch.callbacks import RichProgressBar
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
-from worldmodel.app.compose import Config, build, with_values
+from worldmodel.app.compose import Config, UsageError, build, with_values
+from worldmodel.app.phase import STATE, train_phase
 from worldmodel.app.run import Run
 from worldmodel.data import Store, compute_stats
 from worldmodel.data.datamodule import TrafficDataModule
-from worldmodel.models import save_model
+from worldmodel.models import load_model, read_checkpoint, save_model
 from worldmodel.training import with_latent
-from worldmodel.training.optimizer import time_share
 
 CHECKPOINT = "model.pt"
 
 
 def main(config: Config) -> None:
     """Trains and saves `model.pt` in the run folder."""
+    if config.devices != 1 and config.run is None:
+        raise UsageError("several processes have to find one folder; add run=FOLDER to the command")
     run = Run.start(config, "train")
+    if is_follower():
+        run.console.quiet = True
+        fit(config, run)
+        return
     run.stage("train", lambda: fit(config, run), files=(CHECKPOINT,))
     run.close()
 
 
 def fit(config: Config, run: Run) -> None:
-    """Trains phase by phase within `config.seconds`, and saves each phase's model; the last is `model.pt`."""
+    """Trains phase by phase, and saves each phase's model; the last, calibrated, is `model.pt`."""
     _hush()
-    lightning.seed_everything(config.seed, verbose=False)
     torch.set_num_threads(config.threads)
     store: Store = build(config.data)
-    model: Any = build(config.model)
+    torch.manual_seed(config.seed)
+    model = build(config.model)
     build(config.normalisation)(model, compute_stats(store.recordings, store.split.train))
     module = datamodule(config, store, model)
     next(iter(module.train_dataloader()))  # compiles the renderer, which is no training time
     for number, phase in enumerate(config.phases):
+        torch.manual_seed(config.seed + number)
         if number:
             model = with_latent(model, build(phase.latent))
-        seconds = config.seconds * phase.share
-        run.console.print(f"phase {phase.name}: at most {phase.num_steps} steps, {seconds:.0f} s")
+        path = run.folder / f"model_{phase.name}.pt"
+        if path.exists():
+            run.console.print(f"[dim]phase {phase.name}: done before[/dim]")
+            model, extra = load_model(path), read_checkpoint(path)["extra"]
+            continue
         told = with_values(config, run=str(run.folder), phase=phase.name)
-        taken = train_phase(told, model, module, num_steps=phase.num_steps, seconds=seconds)
-        run.console.print(f"[dim]phase {phase.name}: {taken} steps[/dim]")
-        extra = {"phase": phase.name, "steps": taken, "seed": config.seed}
-        save_model(model.eval(), run.folder / f"model_{phase.name}.pt", extra=extra)
-    batches = islice(module.train_dataloader(), config.uncertainty.num_batches)
-    build(config.uncertainty.calibrate)(model, batches)
+        extra = train_phase(told, model, module, phase=phase, run=run)
+        if not is_follower():
+            save_model(model.eval(), path, extra=extra)
+    if is_follower():
+        return
+    _calibrate(config, model, datamodule(config, store, model))
     save_model(model.eval(), run.folder / CHECKPOINT, extra=extra)
+    (run.folder / STATE).unlink(missing_ok=True)
+
+
+def is_follower() -> bool:
+    """Returns whether this is a further process, which Lightning has started with the same command."""
+    return bool(rank_zero_only.rank)  # type: ignore[attr-defined]
 
 
 def datamodule(config: Config, store: Store, model: Any) -> TrafficDataModule:
@@ -65,32 +81,10 @@ def datamodule(config: Config, store: Store, model: Any) -> TrafficDataModule:
     )
 
 
-def train_phase(
-    config: Config, model: Any, module: TrafficDataModule, *, num_steps: int, seconds: float
-) -> int:
-    """Trains the model in place and returns the number of steps taken."""
-    loggers = [build(one) for one in config.logger.values()]
-    optimizer = partial(torch.optim.AdamW, **build(config.optimizer))
-    trainer = lightning.Trainer(
-        accelerator=config.accelerator,
-        devices=1,
-        max_steps=num_steps,
-        max_time=timedelta(seconds=seconds),
-        gradient_clip_val=1.0,
-        logger=loggers,
-        log_every_n_steps=10,
-        enable_checkpointing=False,
-        enable_model_summary=False,
-        limit_val_batches=0,
-        callbacks=[RichProgressBar(leave=True)],
-    )
-    learner = build(config.module)(
-        model, optimizer=optimizer, num_steps=num_steps, elapsed=time_share(seconds)
-    )
-    trainer.fit(learner, module)
-    if trainer.interrupted:
-        raise KeyboardInterrupt
-    return int(trainer.global_step)
+def _calibrate(config: Config, model: Any, module: TrafficDataModule) -> None:
+    torch.manual_seed(config.seed)
+    batches = islice(module.train_dataloader(), config.uncertainty.num_batches)
+    build(config.uncertainty.calibrate)(model, batches)
 
 
 def _hush() -> None:
@@ -101,12 +95,12 @@ def _hush() -> None:
 
 
 def read_metrics(path: Path) -> Mapping[str, Sequence[tuple[int, float]]]:
-    """Returns `{name: [(step, value)]}` of a metrics file of Lightning's CSVLogger."""
+    """Returns `{name: [(step, value)]}` of a metrics file of `CsvLogger`."""
     found: dict[str, list[tuple[int, float]]] = {}
     with path.open(encoding="utf-8", newline="") as stream:
         row: dict[str, Any]
         for row in csv.DictReader(stream):
             for name, value in row.items():
-                if name not in ("step", "epoch") and value:
+                if name != "step" and value:
                     found.setdefault(name, []).append((int(row["step"]), float(value)))
     return found

@@ -1,42 +1,18 @@
 """Recordings and their split as Lightning's loaders. The only module here that knows Lightning."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import lightning
 import numpy as np
-import torch
-from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import Sampler
 
+from worldmodel.data.background import BackgroundLoader
 from worldmodel.data.dataset import FutureViews, WindowDataset, comoving_future, windows
+from worldmodel.data.sampler import MirrorSampler, StepSampler
 from worldmodel.data.split import PARTS, Span, Split
 from worldmodel.scene import RasterSpec, Recording, RoadSpec
 from worldmodel.types import Clip
-
-
-class MirrorSampler(Sampler[int]):
-    """Goes through `num_windows` windows in random order, each with probability `mirror` as its mirror image.
-
-    The mirror image of window `i` is item `i + num_windows` of the dataset. An epoch's order depends on
-    `seed` and the epoch's number alone, so a resumed training sees what an uninterrupted one would have.
-    """
-
-    def __init__(self, num_windows: int, *, mirror: float, seed: int) -> None:
-        self.num_windows, self.mirror, self.seed = num_windows, mirror, seed
-        self.epoch = 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Chooses the epoch that the next pass is; Lightning calls it."""
-        self.epoch = epoch
-
-    def __len__(self) -> int:
-        return self.num_windows
-
-    def __iter__(self) -> Iterator[int]:
-        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
-        self.epoch += 1
-        order = torch.randperm(self.num_windows, generator=generator)
-        mirrored = torch.rand(self.num_windows, generator=generator) < self.mirror
-        yield from (order + mirrored * self.num_windows).tolist()
 
 
 class TrafficDataModule(lightning.LightningDataModule):
@@ -59,7 +35,16 @@ class TrafficDataModule(lightning.LightningDataModule):
         road_spec: of the road patch.
         future_views: where the future is drawn.
         num_workers: processes that draw; 0 draws in this one, which is fast enough for most models.
+        ahead: batches that a thread draws before they are asked for; 0: none.
+        val_batches: how many batches of validation windows, spread evenly over all; None: all.
+        curriculum: step -> frames of future that the training clips of that step are cut to; None: all.
         seed: of the order and the mirroring.
+
+    Attributes:
+        steps: the training steps whose batches `train_dataloader` gives; None (at first): one epoch.
+
+    With several processes (`Trainer(use_distributed_sampler=False)`) each gets its part of the training
+    windows and all of the others.
 
     Example:
         >>> from worldmodel.data import make_recording
@@ -85,6 +70,9 @@ class TrafficDataModule(lightning.LightningDataModule):
         road_spec: RoadSpec = RoadSpec(),  # noqa: B008 - frozen
         future_views: FutureViews = comoving_future,
         num_workers: int = 0,
+        ahead: int = 0,
+        val_batches: int | None = None,
+        curriculum: Callable[[int], int] | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -97,7 +85,9 @@ class TrafficDataModule(lightning.LightningDataModule):
         self.stride, self.eval_stride = stride, eval_stride
         self.batch_size, self.mirror = batch_size, mirror
         self.spec, self.road_spec, self.future_views = spec, road_spec, future_views
-        self.num_workers, self.seed = num_workers, seed
+        self.num_workers, self.ahead, self.val_batches = num_workers, ahead, val_batches
+        self.curriculum, self.seed = curriculum, seed
+        self.steps: range | None = None
         self._datasets: dict[str, WindowDataset] = {}
 
     def dataset(self, part: str) -> WindowDataset:
@@ -110,25 +100,41 @@ class TrafficDataModule(lightning.LightningDataModule):
             self._datasets[part] = self._make_dataset(part)
         return self._datasets[part]
 
-    def train_dataloader(self) -> DataLoader[Clip]:
-        """Returns the training batches."""
+    def train_dataloader(self) -> BackgroundLoader:
+        """Returns the training batches: those of `steps`, or of one epoch."""
         dataset = self.dataset("train")
         num_windows = len(dataset) // 2 if self.mirror else len(dataset)
-        sampler = MirrorSampler(num_windows, mirror=self.mirror, seed=self.seed)
-        return self._loader(dataset, sampler, drop_last=num_windows >= self.batch_size)
+        rank, num_ranks = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+        sampler = MirrorSampler(
+            num_windows, mirror=self.mirror, seed=self.seed, rank=rank, num_ranks=num_ranks
+        )
+        batch_size = min(self.batch_size, len(sampler))
+        if self.steps is None:
+            return self._loader(dataset, sampler, batch_size=batch_size, drop_last=True)
+        steps = StepSampler(sampler, batch_size, steps=self.steps)
+        return self._loader(dataset, steps, batch_size=batch_size, drop_last=True)
 
-    def val_dataloader(self) -> DataLoader[Clip]:
+    def val_dataloader(self) -> BackgroundLoader:
         """Returns the validation batches."""
-        return self._loader(self.dataset("val"))
+        return self._loader(self.dataset("val"), batch_size=self.batch_size)
 
-    def test_dataloader(self) -> DataLoader[Clip]:
+    def on_after_batch_transfer(self, batch: Clip, dataloader_idx: int) -> Clip:
+        """Cuts the clips of a training step to its horizon; Lightning calls it."""
+        if self.curriculum is None or self.trainer is None or not self.trainer.training:
+            return batch
+        return crop(batch, self.history + min(self.curriculum(self.trainer.global_step), self.horizon))
+
+    def test_dataloader(self) -> BackgroundLoader:
         """Returns the test batches."""
-        return self._loader(self.dataset("test"))
+        return self._loader(self.dataset("test"), batch_size=self.batch_size)
 
     def _make_dataset(self, part: str) -> WindowDataset:
         is_train = part == "train"
         index = self._index(part, self.stride if is_train else self.eval_stride)
         recordings = self.recordings
+        if part == "val" and self.val_batches is not None:
+            wanted = min(self.val_batches * self.batch_size, len(index))
+            index = index[np.linspace(0, len(index) - 1, wanted).round().astype(np.int64)]
         if is_train and self.mirror:
             index = np.concatenate([index, index + np.array([len(recordings), 0, 0])])
             recordings = (*recordings, *(one.mirror() for one in recordings))
@@ -154,14 +160,32 @@ class TrafficDataModule(lightning.LightningDataModule):
             raise ValueError(f"{part}: {error}") from None
 
     def _loader(
-        self, dataset: WindowDataset, sampler: Sampler[int] | None = None, *, drop_last: bool = False
-    ) -> DataLoader[Clip]:
-        return DataLoader(
-            dataset,  # type: ignore[arg-type]
-            batch_size=self.batch_size,
+        self,
+        dataset: WindowDataset,
+        sampler: Sampler[int] | None = None,
+        *,
+        batch_size: int,
+        drop_last: bool = False,
+    ) -> BackgroundLoader:
+        return BackgroundLoader(
+            dataset,
+            batch_size=batch_size,
             sampler=sampler,
             drop_last=drop_last,
             collate_fn=dataset.collate,
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
+            ahead=self.ahead,
         )
+
+
+def crop(clip: Clip, num_frames: int) -> Clip:
+    """Returns the first `num_frames` frames of a clip."""
+    return replace(
+        clip,
+        image=clip.image[:, :num_frames],
+        state=clip.state[:, :num_frames],
+        action=clip.action[:, : num_frames - 1],
+        view=clip.view[:, :num_frames],
+        covered=clip.covered[:, :num_frames],
+    )

@@ -1,19 +1,33 @@
 """Thin Lightning modules and what goes around them."""
 
+from worldmodel.training.best import KeepBest
+from worldmodel.training.budget import TimeBudget
 from worldmodel.training.calibration import (
     calibrate_disagreement,
     calibrate_uncertainty,
     expert_disagreement,
     uncertainty_of,
 )
+from worldmodel.training.compiled import compile_parts
+from worldmodel.training.csv_logger import CsvLogger
+from worldmodel.training.curriculum import GrowingHorizon
 from worldmodel.training.forward_module import ForwardModule, with_latent
 from worldmodel.training.normalisation import set_normalisation
 from worldmodel.training.optimizer import warmup_cosine
+from worldmodel.training.resume import Resume, StepSeeds, TrainingState
 
 __all__ = [
+    "CsvLogger",
     "ForwardModule",
+    "GrowingHorizon",
+    "KeepBest",
+    "Resume",
+    "StepSeeds",
+    "TimeBudget",
+    "TrainingState",
     "calibrate_disagreement",
     "calibrate_uncertainty",
+    "compile_parts",
     "expert_disagreement",
     "set_normalisation",
     "uncertainty_of",

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from worldmodel.models import ForwardModel, Latent, masked_mse, occupancy_loss
 from worldmodel.models.checkpoint import build, plain
 from worldmodel.scene import Channel
+from worldmodel.training.distributed import mean_over_processes
 from worldmodel.training.optimizer import warmup_cosine
 from worldmodel.types import Clip
 
@@ -21,7 +22,7 @@ class ForwardModule(lightning.LightningModule):
 
     Args:
         model: the forward model.
-        loss_fn: `(logits, target, covered) -> scalar`.
+        loss_fn: `(logits, target, covered, count_fn=) -> scalar` (`worldmodel.models.loss`).
         optimizer: parameters -> optimiser.
         num_steps: length of the learning-rate schedule.
         elapsed: share of a time budget that is used up; the schedule is over with it too.
@@ -56,16 +57,18 @@ class ForwardModule(lightning.LightningModule):
         target, covered = self.target(clip)
         decoded = self.model.decoded_frames(target.shape[1], frames)
         target, covered = target[:, decoded], covered[:, decoded]
-        error = self.loss_fn(unroll.logits, target, covered)
+        error = self.loss_fn(unroll.logits, target, covered, count_fn=mean_over_processes)
         penalty = unroll.penalty.mean()
-        self.log_dict({"train/error": error, "train/penalty": penalty}, batch_size=len(target))
+        self.log_dict(
+            {"train/error": error, "train/penalty": penalty}, batch_size=len(target), sync_dist=True
+        )
         return error + penalty
 
     def validation_step(self, clip: Clip, batch_idx: int) -> None:
         """Logs the squared error with latents drawn from the prior, as at planning time."""
         target, covered = self.target(clip)
         logits = self.model.unroll_clip(clip, use_prior=True).logits
-        self.log("val/mse", masked_mse(logits, target, covered), batch_size=len(target), prog_bar=True)
+        self.log("val/mse", masked_mse(logits, target, covered), batch_size=len(target), sync_dist=True)
 
     def target(self, clip: Clip) -> tuple[Float[Tensor, "B T 1 H W"], Tensor]:
         """Returns the future vehicle rasters in [0, 1] and their mask of covered rows."""

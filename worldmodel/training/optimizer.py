@@ -1,7 +1,6 @@
 """Learning-rate schedules."""
 
 import math
-import time
 from collections.abc import Callable
 
 
@@ -30,9 +29,3 @@ def warmup_cosine(
         return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * progress))
 
     return factor
-
-
-def time_share(seconds: float) -> Callable[[], float]:
-    """Returns a clock that counts from now: 0 now, 1 after `seconds`."""
-    start = time.monotonic()
-    return lambda: (time.monotonic() - start) / seconds

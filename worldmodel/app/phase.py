@@ -1,0 +1,88 @@
+"""One phase of a training: a Lightning fit that begins where an earlier, killed one of the folder got to."""
+
+from functools import partial
+from typing import Any
+
+import lightning
+import torch
+
+from worldmodel.app.compose import Config, build
+from worldmodel.app.progress import TrainingBar
+from worldmodel.app.run import Run
+from worldmodel.data.datamodule import TrafficDataModule
+from worldmodel.training import KeepBest, Resume, StepSeeds, TimeBudget, TrainingState, compile_parts
+
+STATE = "training.pt"
+
+
+def train_phase(
+    config: Config, model: Any, module: TrafficDataModule, *, phase: Config, run: Run
+) -> dict[str, Any]:
+    """Trains the model in place.
+
+    Returns:
+        What to keep beside the weights.
+
+    Raises:
+        ValueError: the best weights are to be kept, but there is nothing to validate on.
+    """
+    is_validated = bool(config.validation.every and module.split.val)
+    if config.validation.keep == "best" and not is_validated:
+        raise ValueError("validation.keep=best needs validation.every=STEPS and a split with a part `val`")
+    state = TrainingState.read(run.folder / STATE, phase.name)
+    budget = TimeBudget(None if config.seconds is None else config.seconds * phase.share)
+    best = KeepBest(model)
+    resume = Resume(
+        run.folder / STATE,
+        phase=phase.name,
+        state=state,
+        every=config.resume_every,
+        parts={"budget": budget, "best": best},
+    )
+    module.steps = range(state.step, phase.num_steps)
+    if config.compile:
+        compile_parts(model)
+    limit = "" if budget.seconds is None else f", {budget.seconds:.0f} s"
+    begin = f" from step {state.step}" if state.step else ""
+    run.console.print(f"phase {phase.name}{begin}: at most {phase.num_steps} steps{limit}")
+    bar = TrainingBar(run.console, phase.name, num_steps=phase.num_steps)
+    callbacks = [resume, StepSeeds(config.seed), budget, bar, *([best] if is_validated else [])]
+    trainer = make_trainer(config, callbacks, num_steps=phase.num_steps, is_validated=is_validated)
+    optimizer = partial(torch.optim.AdamW, **build(config.optimizer))
+    learner = build(config.module)(
+        model, optimizer=optimizer, num_steps=phase.num_steps, elapsed=budget.share
+    )
+    trainer.fit(learner, module)
+    if trainer.interrupted:
+        raise KeyboardInterrupt
+    run.console.print(f"[dim]phase {phase.name}: {trainer.global_step} steps, {budget.used:.1f} s[/dim]")
+    kept = {"phase": phase.name, "steps": int(trainer.global_step), "seed": config.seed}
+    if config.validation.keep == "best" and best.restore():
+        kept |= {"best_step": best.step, "best_score": best.score}
+    return kept
+
+
+def make_trainer(
+    config: Config, callbacks: list[lightning.Callback], *, num_steps: int, is_validated: bool
+) -> lightning.Trainer:
+    """Returns Lightning's trainer; what resumes, seeds and shows is ours, and so is the order of the data."""
+    return lightning.Trainer(
+        accelerator=config.accelerator,
+        devices=config.devices,
+        strategy=config.strategy,
+        precision=config.precision,
+        max_epochs=-1,
+        max_steps=num_steps,
+        gradient_clip_val=1.0,
+        logger=[build(one) for one in config.logger.values()],
+        log_every_n_steps=config.log_every,
+        check_val_every_n_epoch=None,
+        val_check_interval=config.validation.every if is_validated else 1.0,
+        limit_val_batches=1.0 if is_validated else 0,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
+        enable_checkpointing=False,
+        enable_model_summary=False,
+        enable_progress_bar=False,
+        callbacks=callbacks,
+    )

@@ -1,0 +1,37 @@
+"""The weights that did best on the validation windows."""
+
+from typing import Any
+
+import lightning
+from torch import nn
+
+
+class KeepBest(lightning.Callback):
+    """Remembers the weights of `model` whenever the logged `monitor` is lower than ever before."""
+
+    def __init__(self, model: nn.Module, *, monitor: str = "val/mse") -> None:
+        self.model, self.monitor = model, monitor
+        self.score, self.step = float("inf"), -1
+        self.weights: dict[str, Any] | None = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """Returns the best score so far with its weights."""
+        return {"score": self.score, "step": self.step, "weights": self.weights}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Takes up the best score so far."""
+        self.score, self.step, self.weights = state["score"], state["step"], state["weights"]
+
+    def on_validation_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Compares."""
+        score = float(trainer.callback_metrics[self.monitor])
+        if score < self.score:
+            self.score, self.step = score, trainer.global_step
+            self.weights = {name: part.detach().clone() for name, part in self.model.state_dict().items()}
+
+    def restore(self) -> bool:
+        """Puts the best weights back into the model, and returns whether there are any."""
+        if self.weights is None:
+            return False
+        self.model.load_state_dict(self.weights)
+        return True
