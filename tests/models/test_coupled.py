@@ -95,9 +95,9 @@ class ExactMotion(torch.nn.Module):
         self, history: object, hidden: object, drive: torch.Tensor, latent: object, masks: object = None
     ) -> tuple[torch.Tensor, torch.Tensor]:
         still = torch.zeros(len(drive), 4)
-        still[:, 3] = history.motion[:, -1, 3]  # type: ignore[attr-defined]
+        still[:, 3] = history.motion[-1][:, 3]  # type: ignore[attr-defined]
         motion = kinematics.step(still, drive[..., 0, 0], 0.1)
-        return history.image[:, -1], motion  # type: ignore[attr-defined]
+        return history.image[-1], motion  # type: ignore[attr-defined]
 
 
 def test_action_t_moves_state_t_to_t_plus_1(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -138,6 +138,20 @@ def test_refuses_clips_drawn_from_elsewhere_and_other_rasters() -> None:
         make_model(history=HISTORY + 1).observe(clip.obs(HISTORY))
     with pytest.raises(ValueError, match="at least 32 x 16"):
         CoupledModel(spec=RasterSpec(height=24, width=24))
+
+
+def test_reads_the_frames_that_its_lags_name() -> None:
+    model, obs = make_model(lags=(0, 2)), make_obs()
+    world, action, latent = CoupledWorld(model), make_action(steps=1), torch.zeros(2, 1, 0)
+
+    def image(changed: int) -> torch.Tensor:
+        pixels = obs.image.clone()
+        pixels[:, changed] = 255 - pixels[:, changed]
+        return world.unroll(world.init(replace(obs, image=pixels)), action, latent).image
+
+    kept = world.unroll(world.init(obs), action, latent).image
+    is_read = [not torch.equal(image(frame), kept) for frame in range(HISTORY)]
+    assert is_read == [False, True, False, True]
 
 
 def test_locked_masks_are_one_function() -> None:

@@ -29,7 +29,7 @@ from torch.utils.checkpoint import checkpoint
 from worldmodel.models.latent import Latent, NoLatent
 from worldmodel.nn import Masks, Stack, dropout_mask
 from worldmodel.scene import Channel, RasterSpec, relative_pose
-from worldmodel.types import Clip, Indexed, Obs
+from worldmodel.types import Clip, Obs
 
 EDGE = 0.01
 """Grey values stay this far from 0 and 1 before the residual is added, so that logits are finite."""
@@ -38,23 +38,25 @@ SUMMARY = (4, 2)
 
 
 @dataclass(frozen=True)
-class History(Indexed):
+class History:
     """The frames the network looks back on, newest last.
 
     Attributes:
-        image: in [0, 1], channels as the model predicts them.
-        motion: displacement ahead and aside [m] and turn [rad] since the frame before, speed [m/s].
+        image: each `(B, C, H, W)`, in [0, 1], channels as the model predicts them.
+        motion: each `(B, 4)`: displacement ahead and aside [m] and turn [rad] since the frame before, speed
+            [m/s].
     """
 
-    image: Float[Tensor, "B K C H W"]
-    motion: Float[Tensor, "B K 4"]
+    image: tuple[Tensor, ...]
+    motion: tuple[Tensor, ...]
 
     def then(self, image: Float[Tensor, "B C H W"], motion: Float[Tensor, "B 4"]) -> "History":
         """Returns the history one frame later."""
-        return History(
-            torch.cat([self.image[:, 1:], image.unsqueeze(1)], dim=1),
-            torch.cat([self.motion[:, 1:], motion.unsqueeze(1)], dim=1),
-        )
+        return History((*self.image[1:], image), (*self.motion[1:], motion))
+
+    def detach(self) -> "History":
+        """Returns the same without gradient."""
+        return History(*(tuple(one.detach() for one in part) for part in (self.image, self.motion)))
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,7 @@ class CoupledModel(nn.Module):
         latent: `NoLatent()` for a deterministic model, `GaussianLatent(channels, channels)` for PPUU's.
         spec: the rasters it reads and predicts.
         history: frames `K` of an observation.
+        lags: those of them that it reads, counted back from the newest (0); all of them when left out.
         features: channels of the three levels of the image encoder; the last are those of the hidden map.
         width: of the hidden layers of every MLP.
         channels: of the summaries that the latent sees.
@@ -96,6 +99,7 @@ class CoupledModel(nn.Module):
         latent: Latent | None = None,
         spec: RasterSpec | None = None,
         history: int = 20,
+        lags: Sequence[int] | None = None,
         features: Sequence[int] = (64, 128, 256),
         width: int = 256,
         channels: int = 16,
@@ -104,7 +108,8 @@ class CoupledModel(nn.Module):
     ) -> None:
         super().__init__()
         self.latent, self.spec = latent or NoLatent(), spec or RasterSpec()
-        self.history, self.features, self.width = history, tuple(features), width
+        self.history, self.lags = history, tuple(range(history) if lags is None else lags)
+        self.features, self.width = tuple(features), width
         self.channels, self.dropout, self.dt = channels, dropout, dt
         self.predicts = (
             Channel.VEHICLES,
@@ -113,8 +118,8 @@ class CoupledModel(nn.Module):
         self.cells = _cells(self.spec)
         num, hidden = len(self.predicts), self.features[-1]
         size = hidden * self.cells[0] * self.cells[1]
-        self.image_encoder = _encoder(history * num, self.features)
-        self.motion_encoder = _mlp(history * 4, width, size)
+        self.image_encoder = _encoder(len(self.lags) * num, self.features)
+        self.motion_encoder = _mlp(len(self.lags) * 4, width, size)
         self.action_encoder = _mlp(2, width, size)
         self.core = Bottleneck(hidden, width, self.cells)
         self.image_decoder = Stack(
@@ -143,6 +148,7 @@ class CoupledModel(nn.Module):
             "latent": self.latent.config,
             "spec": self.spec,
             "history": self.history,
+            "lags": self.lags,
             "features": self.features,
             "width": self.width,
             "channels": self.channels,
@@ -172,15 +178,16 @@ class CoupledModel(nn.Module):
         """Returns the observation as the network reads it."""
         self._check(obs)
         image = obs.image.to(self.motion_std.dtype) / 255
-        return History(self._reorder(image), motions(obs.state, self.dt).to(image.dtype))
+        motion = motions(obs.state, self.dt).to(image.dtype)
+        return History(self._reorder(image).unbind(1), motion.unbind(1))
 
     def encode(self, history: History, masks: Masks | None = None) -> Float[Tensor, "B C H W"]:
         """Returns the code of the history: the hidden map before action and latent."""
-        motion = (history.motion - self.motion_mean) / self.motion_std
-        code = self.motion_encoder(motion.flatten(1), self._of(self.motion_encoder, masks))
-        return self.image_encoder(
-            history.image.flatten(1, 2), self._of(self.image_encoder, masks)
-        ) + self._map(code)
+        image = torch.cat([history.image[-1 - lag] for lag in self.lags], dim=1)
+        motion = torch.stack([history.motion[-1 - lag] for lag in self.lags], dim=1)
+        scaled = ((motion - self.motion_mean) / self.motion_std).flatten(1)
+        code = self.image_encoder(image, self._of(self.image_encoder, masks))
+        return code + self._map(self.motion_encoder(scaled, self._of(self.motion_encoder, masks)))
 
     def encode_actions(
         self, action: Float[Tensor, "B T 2"], masks: Masks | None = None
@@ -210,11 +217,11 @@ class CoupledModel(nn.Module):
             hidden = hidden + self._map(self.expander(latent))
         hidden = hidden + self.core(hidden, self._of(self.core, masks))
         residual = _fit(
-            self.image_decoder(hidden, self._of(self.image_decoder, masks)), history.image.shape[-2:]
+            self.image_decoder(hidden, self._of(self.image_decoder, masks)), history.image[-1].shape[-2:]
         )
-        logits = torch.logit(history.image[:, -1].clamp(EDGE, 1 - EDGE)) + residual
+        logits = torch.logit(history.image[-1].clamp(EDGE, 1 - EDGE)) + residual
         change = self.motion_decoder(hidden, self._of(self.motion_decoder, masks))
-        return logits, history.motion[:, -1] + self.motion_scale * change
+        return logits, history.motion[-1] + self.motion_scale * change
 
     def summarise(self, hidden: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C2 H2 W2"]:
         """Returns what latents see of a hidden map, or of an encoded target."""
@@ -250,14 +257,14 @@ class CoupledModel(nn.Module):
             ValueError: the clip's future was drawn from elsewhere.
         """
         history, targets = self.observe(clip.obs(self.history)), None
-        masks = self.sample_masks(history.motion, generator) if self.training else None
+        masks = self.sample_masks(history.motion[-1], generator) if self.training else None
         drive = self.encode_actions(self.future_actions(clip), masks)
         if latents is None and not use_prior and self.latent.dim:
             targets = self.encode_targets(clip)
-        penalty, logits, moves = history.motion.new_zeros(len(history.motion)), [], []
+        penalty, logits, moves = history.motion[-1].new_zeros(len(clip.state)), [], []
         for tick in range(drive.shape[1]):
             if detach_every and tick and tick % detach_every == 0:
-                history = History(history.image.detach(), history.motion.detach())
+                history = history.detach()
             hidden = _recomputed(checkpoint_activations, self.encode, history, masks)
             if targets is not None:
                 sample = self.latent.posterior(self.summarise(hidden), targets[:, tick], generator)

@@ -1,6 +1,6 @@
 """The coupled model as a `WorldModel`: the network moves the ego too, and sees from where it has gone."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
@@ -31,7 +31,7 @@ class CoupledHidden(Indexed):
 
     @property
     def history(self) -> History:
-        return History(self.image, self.motion)
+        return History(self.image.unbind(1), self.motion.unbind(1))
 
 
 class CoupledWorld(nn.Module):
@@ -57,8 +57,8 @@ class CoupledWorld(nn.Module):
     def init(self, obs: Obs) -> CoupledHidden:
         """Keeps the history as the network reads it."""
         history = self.model.observe(obs)
-        ego = starting_state(obs, history.motion)
-        return CoupledHidden(history.image, history.motion, ego, obs.size.to(ego), obs.road.to(ego))
+        ego = starting_state(obs, history.motion[-1])
+        return _hidden(history, ego, size=obs.size.to(ego), road=obs.road.to(ego))
 
     def sample_latent(
         self, hidden: CoupledHidden, num_steps: int, generator: Generator | None = None
@@ -73,36 +73,40 @@ class CoupledWorld(nn.Module):
         self, hidden: CoupledHidden, action: Float[Tensor, "B 2"], latent: Float[Tensor, "B Z"]
     ) -> tuple[CoupledHidden, Prediction]:
         """Predicts the next frame and where the ego is then."""
-        drive = self.model.encode_actions(action.unsqueeze(1), self.masks)
-        return self._step(hidden, drive[:, 0], latent)
+        drive = self.model.encode_actions(action.unsqueeze(1), self.masks)[:, 0]
+        history, prediction = self._step(hidden.history, hidden.ego, drive, latent)
+        return _hidden(history, prediction.ego, size=hidden.size, road=hidden.road), prediction
 
     def unroll(
         self, hidden: CoupledHidden, action: Float[Tensor, "B T 2"], latent: Float[Tensor, "B T Z"]
     ) -> Rollout:
         """Equals `step` repeated, with all actions encoded in one call."""
         drive, found = self.model.encode_actions(action, self.masks), []
-        size, road = hidden.size, hidden.road
+        history, ego = hidden.history, hidden.ego
         for tick in range(action.shape[1]):
-            hidden, prediction = self._step(hidden, drive[:, tick], latent[:, tick])
+            history, prediction = self._step(history, ego, drive[:, tick], latent[:, tick])
+            ego = prediction.ego
             found.append(prediction)
-        ego = torch.stack([one.ego for one in found], dim=1)
+        states = torch.stack([one.ego for one in found], dim=1)
         return Rollout(
             image=torch.stack([one.image for one in found], dim=1),
-            ego=ego,
-            view=ego[..., :3],
+            ego=states,
+            view=states[..., :3],
             action=action,
             previous_action=torch.zeros_like(action[:, 0]),
-            size=size,
-            road=road,
+            size=hidden.size,
+            road=hidden.road,
         )
 
     def _step(
-        self, hidden: CoupledHidden, drive: Float[Tensor, "B C H W"], latent: Float[Tensor, "B Z"]
-    ) -> tuple[CoupledHidden, Prediction]:
-        code = self.model.encode(hidden.history, self.masks)
-        logits, motion = self.model.advance(hidden.history, code, drive, latent, self.masks)
-        image = logits.sigmoid()
-        ego = compose_pose(motion, hidden.ego)
-        later = hidden.history.then(image, motion)
-        after = replace(hidden, image=later.image, motion=later.motion, ego=ego)
-        return after, Prediction(image=image, ego=ego, view=ego[:, :3])
+        self, history: History, ego: Float[Tensor, "B 4"], drive: Tensor, latent: Float[Tensor, "B Z"]
+    ) -> tuple[History, Prediction]:
+        code = self.model.encode(history, self.masks)
+        logits, motion = self.model.advance(history, code, drive, latent, self.masks)
+        image, ego = logits.sigmoid(), compose_pose(motion, ego)
+        return history.then(image, motion), Prediction(image=image, ego=ego, view=ego[:, :3])
+
+
+def _hidden(history: History, ego: Tensor, *, size: Tensor, road: Tensor) -> CoupledHidden:
+    image, motion = (torch.stack(part, dim=1) for part in (history.image, history.motion))
+    return CoupledHidden(image, motion, ego, size, road)
