@@ -1,7 +1,8 @@
 """The console script: `worldmodel COMMAND [key=value ...]`.
 
-Composes `configs/COMMAND.yaml` with the overrides and runs `worldmodel.app.COMMAND`. An error
-that the user can mend becomes one line on stderr and an exit code: 1 failed, 2 wrong usage, 130 interrupted.
+Composes `configs/COMMAND.yaml` with the overrides and runs `worldmodel.app.COMMAND`. Some commands take a
+checkpoint as their first word: `worldmodel check model.pt` is `worldmodel check checkpoint=model.pt`. What a
+user can mend becomes one line on stderr and an exit code: 1 failed, 2 wrong usage, 130 interrupted.
 WORLDMODEL_DEBUG=1 shows where it came from.
 """
 
@@ -15,12 +16,17 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Command:
-    """What `--help` says: one line, a description, the common overrides and examples."""
+    """What `--help` says: one line, a description, the common overrides and examples.
+
+    Attributes:
+        takes: the value that a first word without `=` sets, if the command takes one.
+    """
 
     summary: str
     description: str
     overrides: tuple[tuple[str, str], ...]
     examples: tuple[str, ...]
+    takes: str = ""
 
 
 RUN = (
@@ -73,6 +79,34 @@ COMMANDS = {
             *RUN,
         ),
         ("worldmodel plan checkpoint=runs/demo/2026-11-22_10-00-00/model.pt frame=120",),
+    ),
+    "imagine": Command(
+        "a grid of futures that a model imagines",
+        "Draws for a few held-out windows what was recorded, what the model predicts without a latent, with\n"
+        "latents drawn from the prior and along one dimension, and under other actions of the ego: left,\n"
+        "right, brake, accelerate. PNG and mp4, and a page that shows them.",
+        (
+            ("checkpoint=FILE", "the model (required); or as the first word"),
+            ("windows=3 samples=4", "how many windows, and latents drawn for each"),
+            ("dimension=N", "of the latent to sweep; left out, the one that changes most"),
+            *RUN,
+        ),
+        ("worldmodel imagine runs/demo/2026-11-22_10-00-00/model.pt windows=5",),
+        takes="checkpoint",
+    ),
+    "check": Command(
+        "a model's prediction, put to the test",
+        "Asks a model on held-out windows: is the action used, is the latent used or too free, how far is\n"
+        "it better than copying, are its probabilities and spreads honest, do conformal bounds hold, how\n"
+        "do errors grow. Prints the answers, writes check.json and report.html.",
+        (
+            ("checkpoint=FILE", "the model (required); or as the first word"),
+            ("windows=64", "looked at, drawn at random"),
+            ("part=test", "of the split"),
+            *RUN,
+        ),
+        ("worldmodel check runs/demo/2026-11-22_10-00-00/model.pt",),
+        takes="checkpoint",
     ),
     "evaluate": Command(
         "agents x episodes -> a table",
@@ -143,12 +177,21 @@ def _run(name: str, arguments: list[str]) -> int:
     if arguments[:2] == ["--cfg", "job"]:
         print(show(compose(name, arguments[2:])))
         return 0
+    takes = COMMANDS[name].takes
+    if takes and arguments and "=" not in arguments[0] and not arguments[0].startswith("~"):
+        arguments = [f"{takes}={_quoted(arguments[0])}", *arguments[1:]]
     wrong = [argument for argument in arguments if "=" not in argument and not argument.startswith("~")]
     if wrong:
         return _fail(f"{wrong[0]!r} is no override; write key=value, or see worldmodel {name} --help", 2)
     config = compose(name, arguments)
     importlib.import_module(f"worldmodel.app.{name}").main(config)
     return 0
+
+
+def _quoted(word: str) -> str:
+    """As Hydra reads it, whatever characters there are."""
+    escaped = word.replace("\\", "\\\\").replace("'", "\\'")
+    return f"'{escaped}'"
 
 
 def _explain(error: Exception) -> int:
@@ -190,13 +233,14 @@ def _overview() -> str:
 def _help(name: str) -> str:
     command = COMMANDS[name]
     width = max(len(key) for key, _ in command.overrides)
+    word = f" [{command.takes.upper()}]" if command.takes else ""
     return "\n".join(
         [
             f"worldmodel {name}: {command.summary}",
             "",
             command.description,
             "",
-            f"usage: worldmodel {name} [key=value ...]",
+            f"usage: worldmodel {name}{word} [key=value ...]",
             "",
             *(f"  {key:{width}s}  {meaning}" for key, meaning in command.overrides),
             "",

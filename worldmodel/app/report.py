@@ -8,7 +8,7 @@ from typing import Any
 
 from worldmodel.app.compose import Config, UsageError, require
 from worldmodel.app.run import write_atomic
-from worldmodel.viz import AgentResult, Comparison, Media, ReportInputs, Table, render_report
+from worldmodel.viz import AgentResult, Comparison, Media, ReportInputs, Section, Table, render_report
 
 INPUTS = "report.json"
 PAGE = "report.html"
@@ -30,7 +30,7 @@ def main(config: Config) -> None:
     require(config, "of")
     folder = Path(config.of)
     if not (folder / INPUTS).is_file():
-        raise UsageError(f"{folder} holds no {INPUTS}; give of= the folder of a run of `worldmodel demo`")
+        raise UsageError(f"{folder} holds no {INPUTS}; give of= the folder of a run that made a page")
     inputs = load_inputs((folder / INPUTS).read_text(encoding="utf-8"))
     print(write_atomic(folder / PAGE, render_report(inputs)))
 
@@ -55,14 +55,13 @@ def load_inputs(text: str) -> ReportInputs:
     try:
         found: dict[str, Any] = json.loads(text)
         for name in MEDIA:
-            found[name] = tuple(
-                Media(base64.b64decode(one["content"]), one["caption"]) for one in found[name]
-            )
+            found[name] = _media(found[name])
         for name in TABLES:
-            table = found[name]
-            found[name] = table and Table(
-                tuple(table["columns"]), tuple(tuple(row) for row in table["rows"]), table["caption"]
-            )
+            found[name] = _table(found[name])
+        found["sections"] = tuple(
+            Section(**one | {"table": _table(one["table"]), "media": _media(one["media"])})
+            for one in found.get("sections", ())
+        )
         agents = (
             one | {"safe": tuple(one["safe"]), "success": tuple(one["success"])} for one in found["agents"]
         )
@@ -74,3 +73,13 @@ def load_inputs(text: str) -> ReportInputs:
         raise ValueError(
             f"{INPUTS} is damaged or of another version ({error!r}); run the command again"
         ) from error
+
+
+def _media(found: Any) -> tuple[Media, ...]:
+    return tuple(Media(base64.b64decode(one["content"]), one["caption"]) for one in found)
+
+
+def _table(found: Any) -> Table | None:
+    if not found:
+        return None
+    return Table(tuple(found["columns"]), tuple(tuple(row) for row in found["rows"]), found["caption"])

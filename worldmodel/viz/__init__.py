@@ -3,8 +3,9 @@
 from worldmodel.viz.chart import Curve, Rate, curve_chart, rate_chart
 from worldmodel.viz.cost_field import CostField, draw_field, evaluate_field
 from worldmodel.viz.draw import draw_ego, paint_raster, strip
+from worldmodel.viz.future import Future, future_frames, future_grid
 from worldmodel.viz.layout import encode_png, grid, stack, write_text
-from worldmodel.viz.report import AgentResult, Comparison, Media, ReportInputs, Table, render_report
+from worldmodel.viz.report import AgentResult, Comparison, Media, ReportInputs, Section, Table, render_report
 from worldmodel.viz.video import decode_video, encode_video
 from worldmodel.viz.world import Camera, Ego, EpisodeView, RoadPainter, episode_frames, world_view
 
@@ -16,10 +17,12 @@ __all__ = [
     "Curve",
     "Ego",
     "EpisodeView",
+    "Future",
     "Media",
     "Rate",
     "ReportInputs",
     "RoadPainter",
+    "Section",
     "Table",
     "curve_chart",
     "decode_video",
@@ -29,6 +32,8 @@ __all__ = [
     "encode_video",
     "episode_frames",
     "evaluate_field",
+    "future_frames",
+    "future_grid",
     "grid",
     "paint_raster",
     "rate_chart",

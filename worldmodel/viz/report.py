@@ -88,6 +88,22 @@ class Table:
 
 
 @dataclass(frozen=True)
+class Section:
+    """A part of the page under a heading of its own; wide ones have one picture in a row."""
+
+    title: str
+    lead: str = ""
+    table: Table | None = None
+    media: tuple[Media, ...] = ()
+    is_wide: bool = True
+
+    @property
+    def id(self) -> str:
+        """Name of the link target."""
+        return "-".join(self.title.lower().split())
+
+
+@dataclass(frozen=True)
 class ReportInputs:
     """All the report shows; every part but the title may be missing."""
 
@@ -95,6 +111,7 @@ class ReportInputs:
     headline: str = ""
     question: str = ""
     pictures: tuple[Media, ...] = ()
+    sections: tuple[Section, ...] = ()
     agents: tuple[AgentResult, ...] = ()
     highlight: str = ""
     agent_charts: tuple[Media, ...] = ()
@@ -136,4 +153,5 @@ def render_report(inputs: ReportInputs) -> str:
 def _sizes(inputs: ReportInputs) -> str:
     parts = ("pictures", "rollouts", "episodes", "failures", "cost_fields", "training")
     sizes = {part: sum(len(media.content) for media in getattr(inputs, part)) for part in parts}
+    sizes |= {one.title: sum(len(media.content) for media in one.media) for one in inputs.sections}
     return ", ".join(f"{name}: {size:,}" for name, size in sizes.items())

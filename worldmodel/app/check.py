@@ -1,0 +1,256 @@
+"""`worldmodel check CKPT`: is the prediction worth something, and does the model know when it is not?
+
+Asks a trained model on held-out windows: is the action used, is z used, how far is it better than copying,
+are its probabilities and spreads honest, how do errors grow. Prints the answers, writes them to `check.json`
+and draws them in `report.html`.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.table import Column
+from rich.table import Table as Printed
+
+from worldmodel.app.compose import Config, UsageError, build, require, show
+from worldmodel.app.report import write_report
+from worldmodel.app.run import Run, versions
+from worldmodel.data import Store
+from worldmodel.data.datamodule import TrafficDataModule
+from worldmodel.data.dataset import WindowDataset
+from worldmodel.evaluation.probe import Findings, Probe, measure, probe_of
+from worldmodel.evaluation.statistics import Interval, bootstrap_mean
+from worldmodel.evaluation.verdict import HORIZONS, Answer, differences, judge
+from worldmodel.models import load_model
+from worldmodel.types import Clip
+from worldmodel.viz import Curve, Media, ReportInputs, Section, Table, curve_chart
+
+
+def main(config: Config) -> None:
+    """Measures, judges, prints, draws."""
+    require(config, "checkpoint")
+    torch.set_num_threads(config.threads)
+    probe = probe_of(load_model(config.checkpoint))
+    _, clips = held_out(config, probe, num=config.windows)
+    run = Run.start(config, "check")
+    with run.timed("measure"):
+        found = measure(
+            probe, clips, num_samples=config.samples, num_members=config.members, seed=config.seed
+        )
+    answers = judge(found, probe.model.dt, miss=config.miss)
+    run.write("check.json", as_json(answers, found))
+    write_report(page(config, answers, found, probe), run.folder)
+    print_answers(answers, found)
+    run.close()
+
+
+def held_out(config: Config, probe: Probe, *, num: int) -> tuple[WindowDataset, list[Clip]]:
+    """Returns the windows of `config.part`, and batches of `num` of them in random order.
+
+    They are drawn as the model expects them.
+
+    Raises:
+        UsageError: when the split has no such part, or fewer than two windows in it.
+    """
+    store: Store = build(config.data)
+    module = TrafficDataModule(
+        store.recordings,
+        store.split,
+        history=probe.model.history,
+        horizon=config.horizon,
+        stride=config.stride,
+        eval_stride=config.stride,
+        mirror=0.0,
+        spec=probe.model.spec,
+        future_views=probe.views,
+    )
+    try:
+        dataset = module.dataset(config.part)
+    except ValueError as error:
+        raise UsageError(f"part={config.part}: {error}") from error
+    order = np.random.default_rng(config.seed).permutation(len(dataset))[:num]
+    if len(order) < 2:
+        raise UsageError(f"{len(order)} window to look at, two are needed; raise windows= or lower stride=")
+    batches = np.array_split(order, -(-len(order) // config.batch_size))
+    return dataset, [dataset.collate([dataset[i] for i in batch]) for batch in batches]
+
+
+def as_json(answers: Sequence[Answer], found: Findings) -> dict[str, Any]:
+    """Returns what `check.json` holds."""
+    return {
+        "windows": len(found.cluster),
+        "vehicles": len(np.unique(found.cluster)),
+        "answers": {
+            one.name: {"verdict": one.verdict, "is_good": one.is_good, **one.numbers} for one in answers
+        },
+    }
+
+
+def print_answers(answers: Sequence[Answer], found: Findings) -> None:
+    """Prints the table of answers."""
+    windows = f"{len(found.cluster)} windows of {len(np.unique(found.cluster))} vehicles"
+    table = Printed(Column("question", no_wrap=True), "answer", title=windows)
+    colours = {True: "green", False: "red", None: "default"}
+    for one in answers:
+        table.add_row(one.question, f"[{colours[one.is_good]}]{one.verdict}[/]")
+    Console().print(table)
+
+
+# -- the page
+
+
+def page(config: Config, answers: Sequence[Answer], found: Findings, probe: Probe) -> ReportInputs:
+    """Returns what the page shows."""
+    dt = probe.model.dt
+    good = sum(one.is_good is True for one in answers)
+    judged = sum(one.is_good is not None for one in answers)
+    return ReportInputs(
+        title="Can this model be trusted?",
+        headline=f"{good} of {judged} checks are as one would wish. {_headline(answers)}",
+        question=f"{config.checkpoint}, on {len(found.cluster)} held-out windows.",
+        sections=(
+            Section("Answers", table=_answer_table(answers)),
+            Section("Error by horizon", LEADS["error"], _error_table(found, dt), (_error_chart(found, dt),)),
+            Section("What it depends on", LEADS["use"], media=(_use_chart(found, dt),)),
+            Section("Does it know when it is wrong?", LEADS["honest"], media=_honesty_charts(found, dt)),
+            Section("Bounds", LEADS["bounds"], media=(_bound_chart(answers, found, dt),)),
+        ),
+        made={"command": "worldmodel check", "seed": str(config.seed), **versions()},
+        config=show(config),
+    )
+
+
+LEADS = {
+    "error": (
+        "Mean squared error of the vehicle channel on road that was being recorded, with 95 % intervals by "
+        "vehicle. Copying lets every other car keep its offset to the ego. Where the difference lies below "
+        "zero with its interval, the model knows something that copying does not."
+    ),
+    "use": (
+        "The same windows under what another driver did, and with latents that saw the future (posterior), "
+        "that did not (prior), and zero. Where curves coincide, what differs between them does not matter."
+    ),
+    "honest": (
+        "How often pixels were occupied that were predicted with some probability; on the diagonal it is "
+        "honest. Then the variance over latents (aleatoric: the past does not decide it) and over dropout "
+        "members (epistemic: the model does not know it), beside the squared error."
+    ),
+    "bounds": (
+        "Split conformal prediction: below the threshold a pixel may be called free. Thresholds come from "
+        "every second vehicle; the coverage is that of the others."
+    ),
+}
+
+
+def _headline(answers: Sequence[Answer]) -> str:
+    return f"Better than copying: {next(one.verdict for one in answers if one.name == 'range')}."
+
+
+def _answer_table(answers: Sequence[Answer]) -> Table:
+    marks = {True: "good", False: "bad", None: "–"}
+    return Table(
+        ("question", "answer", ""), tuple((one.question, one.verdict, marks[one.is_good]) for one in answers)
+    )
+
+
+def _error_table(found: Findings, dt: float) -> Table:
+    steps = [step for step in (round(one / dt) - 1 for one in HORIZONS) if step < found.catching.shape[1]]
+    rows = []
+    for name in ("model", "copy", "shuffled", "posterior", "prior", "zero"):
+        rows.append((NAMES[name], *(f"{found.error[name][:, step].mean():.4f}" for step in steps)))
+    return Table(("squared error", *(f"{(step + 1) * dt:.1f} s" for step in steps)), tuple(rows))
+
+
+NAMES = {
+    "model": "model",
+    "copy": "copying",
+    "shuffled": "another driver's actions",
+    "posterior": "z saw the future",
+    "prior": "one z from the prior",
+    "zero": "z = 0",
+}
+
+
+def _error_chart(found: Findings, dt: float) -> Media:
+    x = _seconds(found, dt)
+    gained = _interval_curve(x, differences(found))
+    errors = {NAMES[name]: _mean_curve(x, found, name) for name in ("model", "copy")}
+    panels = {"squared error": errors, "difference to copying": {"model": gained, "none": Curve(x, 0 * x)}}
+    return Media(
+        curve_chart(panels, xlabel="horizon [s]"), "Error of the mean prediction, and what it gains."
+    )
+
+
+def _use_chart(found: Findings, dt: float) -> Media:
+    x = _seconds(found, dt)
+    groups = {"actions": ("model", "shuffled"), "latents": ("posterior", "prior", "zero")}
+    if found.latent is None:
+        del groups["latents"]
+    panels = {
+        title: {NAMES[name]: Curve(x, found.error[name].mean(0)) for name in names}
+        for title, names in groups.items()
+    }
+    rms = {
+        name: Curve(x, np.sqrt(change.mean(0) / np.maximum(found.error["model"].mean(0), 1e-12)))
+        for name, change in found.response.items()
+    }
+    panels["change over error"] = rms
+    caption = "Right: how much manoeuvres of the ego change the prediction, root mean squares."
+    return Media(curve_chart(panels, xlabel="horizon [s]"), caption)
+
+
+def _honesty_charts(found: Findings, dt: float) -> tuple[Media, ...]:
+    bins, x = found.occupancy, _seconds(found, dt)
+    diagonal = np.array([0.0, 1.0])
+    steps = [step for step in (round(one / dt) - 1 for one in (1.0, 3.0)) if step < len(x)] or [len(x) - 1]
+    curves = {}
+    for step in steps:
+        filled = (bins.count[step] > 0).numpy()
+        predicted, observed = bins.mean_predicted[step].numpy(), bins.mean_observed[step].numpy()
+        curves[f"{(step + 1) * dt:.1f} s"] = Curve(predicted[filled], observed[filled])
+    reliability = curve_chart(
+        {"observed": curves | {"honest": Curve(diagonal, diagonal)}}, xlabel="predicted"
+    )
+    parts = {
+        "squared error": found.error["model"].mean(0),
+        "over latents": found.variance.aleatoric.clamp_min(0).mean(0).numpy().astype(float),
+        "over members": found.variance.epistemic.clamp_min(0).mean(0).numpy().astype(float),
+    }
+    variance = {name: Curve(x, part.astype(float)) for name, part in parts.items()}
+    return (
+        Media(reliability, "Occupancy: predicted against observed."),
+        Media(
+            curve_chart({"variance": variance}, xlabel="horizon [s]"), "Variance told apart, and the error."
+        ),
+    )
+
+
+def _bound_chart(answers: Sequence[Answer], found: Findings, dt: float) -> Media:
+    numbers, x = next(one for one in answers if one.name == "bounds").numbers, _seconds(found, dt)
+    if not numbers:
+        return Media(curve_chart({"threshold": {}}, xlabel="horizon [s]"), "One vehicle only: no bounds.")
+    promised = np.full(len(x), 1 - numbers["miss"])
+    panels = {
+        "threshold": {"threshold": Curve(x, np.array(numbers["threshold"]))},
+        "coverage": {"covered": Curve(x, np.array(numbers["coverage"])), "promised": Curve(x, promised)},
+    }
+    return Media(
+        curve_chart(panels, xlabel="horizon [s]"),
+        "Left: below it a pixel is free. Right: how often that held.",
+    )
+
+
+def _seconds(found: Findings, dt: float) -> np.ndarray:
+    return (np.arange(found.catching.shape[1]) + 1) * dt
+
+
+def _mean_curve(x: np.ndarray, found: Findings, name: str) -> Curve:
+    values = found.error[name]
+    return _interval_curve(x, [bootstrap_mean(values[:, t], found.cluster) for t in range(values.shape[1])])
+
+
+def _interval_curve(x: np.ndarray, intervals: Sequence[Interval]) -> Curve:
+    parts = (np.array([getattr(one, name) for one in intervals]) for name in ("estimate", "low", "high"))
+    return Curve(x, *parts)
