@@ -71,7 +71,9 @@ def test_mona_is_tested_on_its_end_without_vehicles_seen_before(shared_data: Pat
     path, cache = str(shared_data / "mona_east"), str(tmp_path)
     store = stitched(path, cache=cache)
     assert [(one.first, one.last) for one in store.split.test] == [(3839, 4799)] * 2  # 96 s
-    assert len(episodes(store.recordings, store.split.test)) == 1397
+    assert (
+        len(episodes(store.recordings, store.split.test)) == 1299
+    )  # 98 fewer with those whose recording is at fault
     seen = set()
     for span in (*store.split.train, *store.split.val):
         tracks = store[span.recording].tracks

@@ -7,7 +7,7 @@ import shapely
 from tests.factories import make_recording_of, make_straight, make_tracks
 from worldmodel.data import make_recording
 from worldmodel.scene import HEADING, SPEED, LaneMap, Recording, X, Y, check_consistent, summary, validate
-from worldmodel.scene.validate import _overlapping_pairs
+from worldmodel.scene.validate import _overlapping_pairs, misrecorded
 
 
 def edit(recording: Recording, **changes: np.ndarray) -> Recording:
@@ -191,3 +191,17 @@ def test_steps_that_the_integrator_cannot_make_are_refused(value: float, miss: s
     valid = recording.tracks.valid.copy()
     valid[2, 11] = False
     check_consistent(edit(recording, state=state, valid=valid))
+
+
+def test_who_cannot_be_driven_in_place_of() -> None:
+    recording = make_straight()
+    assert misrecorded(recording) == ()
+    state = recording.tracks.state.copy()
+    state[0, 5, Y] = 500.0  # off the road in one frame
+    state[2, 7, :2] = state[1, 7, :2] + 0.5  # on top of another in one frame
+    assert misrecorded(edit(recording, state=state)) == (100, 101, 102)
+    length, width = recording.tracks.size[1]
+    state = recording.tracks.state.copy()
+    state[2, 7] = state[1, 7] + [length - 0.19, 0.0, 0.0, 0.0]
+    recording = edit(recording, state=state, size=np.tile([length, width], (len(state), 1)))
+    assert misrecorded(recording) == () and misrecorded(recording, margin=0.05) == (101, 102)

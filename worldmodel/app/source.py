@@ -6,6 +6,7 @@ other files, another split or other code make another store.
 
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from functools import cache as once
 from pathlib import Path
 
@@ -26,8 +27,16 @@ from worldmodel.data.readers import read_block, read_windows
 from worldmodel.data.sample import FOLDER
 from worldmodel.data.smooth import make_consistent
 from worldmodel.scene import Recording
+from worldmodel.scene.validate import misrecorded
 
-CODE = ("data/readers/*.py", "data/smooth.py", "data/split.py", "data/store.py", "scene/kinematics.py")
+CODE = (
+    "data/readers/*.py",
+    "data/smooth.py",
+    "data/split.py",
+    "data/store.py",
+    "scene/kinematics.py",
+    "scene/validate.py",
+)
 """What decides how a recording is read; a kept store of other code is not used."""
 
 
@@ -79,7 +88,8 @@ def stitched(
 ) -> Store:
     """Returns consecutive CommonRoad windows of one road, a recording per carriageway, split by time.
 
-    The last part is the test, driven without the vehicles seen before; what lies before it is for validation.
+    The last part is the test, driven without the vehicles seen before and without those whose own recording
+    overlaps another's or leaves the road there; what lies before it is for validation.
 
     Args:
         path: folder of the windows.
@@ -92,7 +102,10 @@ def stitched(
 
     def make() -> Store:
         found = tuple(make_consistent(one) for one in read_windows(paths, name=Path(path).name))
-        return Store(found, split_all(found, val=val, test=test, gap=gap))
+        split = split_all(found, val=val, test=test, gap=gap)
+        known = {one.name: one for one in found}
+        faultless = tuple(_without_misrecorded(span, known[span.recording]) for span in split.test)
+        return Store(found, replace(split, test=faultless))
 
     return _kept(make, cache, name=Path(path).name, inputs=paths, settings=(val, test, gap))
 
@@ -160,6 +173,11 @@ def _block(name: str) -> tuple[Recording, ...]:
 
 def _whole(recording: Recording) -> Span:
     return Span(recording.name, 0, recording.num_frames)
+
+
+def _without_misrecorded(span: Span, recording: Recording) -> Span:
+    faulty = misrecorded(recording.crop(span.first, span.last))
+    return replace(span, exclude=tuple(sorted({*span.exclude, *faulty})))
 
 
 def _shipped_files() -> list[Path]:

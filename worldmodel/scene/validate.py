@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from worldmodel.scene.geometry import boxes_overlap
+from worldmodel.scene.geometry import boxes_overlap, shrink
 from worldmodel.scene.kinematics import inverse, step, wrap_angle
 from worldmodel.scene.track import HEADING, LENGTH, SPEED, WIDTH, Recording, X, step_excess
 from worldmodel.scene.units import METRES_PER_FOOT
@@ -144,6 +144,24 @@ def check_consistent(recording: Recording, *, tolerance: float = CONSISTENCY) ->
         )
 
 
+def misrecorded(recording: Recording, *, margin: float = 0.1, road_margin: float = 0.3) -> tuple[int, ...]:
+    """Returns the ids of vehicles whose own recording overlaps another's, or leaves the road.
+
+    Nobody can be judged by driving in their place: the recorded driver would fail too.
+
+    Args:
+        margin: taken off every side of both boxes [m].
+        road_margin: the centre must be this far inside the road [m].
+    """
+    tracks = recording.tracks
+    rows = {row for _, *pair in _overlapping_pairs(recording, margin) for row in pair}
+    row, frame = np.nonzero(tracks.valid)
+    if recording.lane_map.lanelets:
+        inside = recording.lane_map.edge_distance(tracks.state[row, frame, :2])
+        rows |= set(row[inside < road_margin].tolist())
+    return tuple(sorted(int(tracks.ids[one]) for one in rows))
+
+
 def _shapes(recording: Recording) -> Iterator[Problem]:
     tracks = recording.tracks
     if tracks.valid.ndim != 2 or 0 in tracks.valid.shape:
@@ -256,8 +274,8 @@ def _overlaps(recording: Recording) -> Iterator[Problem]:
         yield Problem("overlap", int(tracks.ids[a]), when[0], message)
 
 
-def _overlapping_pairs(recording: Recording) -> list[tuple[int, int, int]]:
-    """Returns `(frame, row, row)` of every pair of overlapping boxes.
+def _overlapping_pairs(recording: Recording, margin: float = 0.0) -> list[tuple[int, int, int]]:
+    """Returns `(frame, row, row)` of every pair of boxes that overlap with `margin` [m] off every side.
 
     A sweep along x over all frames at once: sorted by where their circles begin, boxes are compared with
     their first, second, ... successors until no circle reaches that far.
@@ -278,7 +296,7 @@ def _overlapping_pairs(recording: Recording) -> list[tuple[int, int, int]]:
         first, second = first[reaches], second[reaches]
         if not first.size:
             break
-        hit = boxes_overlap(boxes[first], boxes[second]).numpy()
+        hit = boxes_overlap(shrink(boxes[first], margin), shrink(boxes[second], margin)).numpy()
         pairs += [
             (int(frame[i]), int(min(row[i], row[j])), int(max(row[i], row[j])))
             for i, j in zip(first[hit], second[hit], strict=True)
