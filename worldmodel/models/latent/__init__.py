@@ -1,10 +1,26 @@
 """Latent variables: what the past does not determine. The forward model does not know which it holds.
 
 A latent offers a prior to draw from, a posterior that reads the future while training, and its regulariser's
-value. Each limits in its own way what z can carry.
+value. Each limits in its own way what z can carry:
+
+- `gaussian`: by the information from a prior, standard or learnt;
+- `discrete`: by the number of values it has;
+- `sparse`: by how many of its entries are not zero: L1, L0, winners;
+- `regularised`: by any function: dimension, inhibition, your own;
+- `wrapper`: any of these, truncated at random or dropped.
 """
 
-from worldmodel.models.latent.base import Latent, LatentSample, NoLatent
+from worldmodel.models.latent.base import Latent, LatentSample, NoLatent, map_encoder
+from worldmodel.models.latent.discrete import (
+    CategoricalLatent,
+    ConditionalCategorical,
+    EmaCodebook,
+    GradientCodebook,
+    UniformCategorical,
+    VectorQuantisedLatent,
+    categorical_kl,
+)
+from worldmodel.models.latent.empirical import CodeBank, EmpiricalPrior, SpikeAndSlab
 from worldmodel.models.latent.gaussian import (
     ConditionalGaussian,
     GaussianLatent,
@@ -13,15 +29,59 @@ from worldmodel.models.latent.gaussian import (
     gaussian_kl,
     normal_kl,
 )
+from worldmodel.models.latent.regularised import (
+    EffectiveDimension,
+    ImportedFunction,
+    LateralInhibition,
+    LogDet,
+    RegularisedLatent,
+    participation_ratio,
+)
+from worldmodel.models.latent.sparse import (
+    InnerInference,
+    L0Latent,
+    Shrinkage,
+    SparseLatent,
+    WinnerTakeAllLatent,
+    hard_concrete,
+    open_probability,
+)
+from worldmodel.models.latent.wrapper import LatentDropout, TruncatedLatent
 
 __all__ = [
+    "CategoricalLatent",
+    "CodeBank",
+    "ConditionalCategorical",
     "ConditionalGaussian",
+    "EffectiveDimension",
+    "EmaCodebook",
+    "EmpiricalPrior",
     "GaussianLatent",
+    "GradientCodebook",
+    "ImportedFunction",
+    "InnerInference",
+    "L0Latent",
     "Latent",
+    "LatentDropout",
     "LatentSample",
+    "LateralInhibition",
+    "LogDet",
     "NoLatent",
+    "RegularisedLatent",
+    "Shrinkage",
+    "SparseLatent",
+    "SpikeAndSlab",
     "StandardGaussian",
+    "TruncatedLatent",
+    "UniformCategorical",
+    "VectorQuantisedLatent",
+    "WinnerTakeAllLatent",
+    "categorical_kl",
     "free_bits_kl",
     "gaussian_kl",
+    "hard_concrete",
+    "map_encoder",
     "normal_kl",
+    "open_probability",
+    "participation_ratio",
 ]

@@ -71,7 +71,7 @@ class GaussianLatent(nn.Module):
         z_dropout: float = 0.5,
         beta: float = 1e-6,
         free_bits: float = 0.0,
-        prior: nn.Module | None = None,
+        prior: StandardGaussian | ConditionalGaussian | None = None,
     ) -> None:
         super().__init__()
         self.belief = StandardGaussian(dim) if prior is None else prior
