@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from worldmodel.models.view import carry
+from worldmodel.models.view import carry, pool_over_cars
 from worldmodel.scene import RasterSpec
 
 SPEC = RasterSpec(height=8, width=6, resolution=0.5)
@@ -78,3 +78,18 @@ def test_gradient_is_right() -> None:
         return carried(image, start, velocity, 0.3)[..., 1:4, 1:4]
 
     assert torch.autograd.gradcheck(fn, (start, velocity), fast_mode=True)
+
+
+def test_pooling_makes_a_car_rigid_and_leaves_its_neighbour_alone() -> None:
+    """A motion that grows along each of two cars becomes one motion for each."""
+    spec = RasterSpec(height=40, width=16, resolution=0.6)
+    image = torch.zeros(1, 1, 40, 16)
+    image[0, 0, 5:12, 2:5] = 1.0
+    image[0, 0, 20:27, 10:13] = 1.0
+    rows = torch.arange(40.0).reshape(1, 1, 40, 1).expand(1, 1, 40, 16)
+    pooled = pool_over_cars(rows, image, spec)
+    assert pooled[0, 0, 8, 3].item() == pytest.approx(8.0)
+    assert pooled[0, 0, 23, 11].item() == pytest.approx(23.0)
+    spread = pooled[0, 0, 5:12, 3]
+    assert spread.max() - spread.min() < 0.6 * 6
+    torch.testing.assert_close(pool_over_cars(torch.ones_like(rows), image, spec)[image > 0], torch.ones(42))

@@ -25,7 +25,7 @@ from torch import Generator, Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from worldmodel.models.latent import Latent, NoLatent
-from worldmodel.models.view import carry, move_view
+from worldmodel.models.view import carry, move_view, pool_over_cars
 from worldmodel.nn import FrameEncoder, LatentExpander, ResidualBlock, dropout_mask
 from worldmodel.scene import Channel, RasterSpec, relative_pose
 from worldmodel.types import Clip, Indexed, Obs
@@ -189,6 +189,11 @@ class ForwardModel(nn.Module):
         )
 
     @property
+    def step_time(self) -> float:
+        """Time of a core step [s]."""
+        return self.stride * self.dt
+
+    @property
     def num_parameters(self) -> int:
         return sum(part.numel() for part in self.parameters())
 
@@ -340,27 +345,30 @@ class ForwardModel(nn.Module):
             steps = steps * masks[-1].unsqueeze(1)
         out = self.decoder(F.silu(steps).flatten(0, 1)).unflatten(0, (batch, num_steps))
         velocity = (VELOCITY_SCALE * out[:, :, :2]).cumsum(1)
+        travelled = (velocity.cumsum(1) * self.step_time)[:, -1]
         if before is not None:
             velocity = velocity + before.velocity.unsqueeze(1)
-        covered = velocity.cumsum(1) * (self.stride * self.dt)
-        if before is not None:
-            covered = covered + before.travelled.unsqueeze(1)
-        start = covered - velocity * (self.stride * self.dt)
-        chosen = range(self.stride) if frames is None else frames
-        seconds = (torch.tensor(list(chosen), device=out.device, dtype=out.dtype) + 1) * self.dt
-        motion = self._to_pixels(torch.stack([start, velocity], dim=2).flatten(0, 2))
-        motion = motion.unflatten(0, (batch, num_steps, 2))
-        moved = carry(newest, motion[:, :, 0], motion[:, :, 1], seconds=seconds, spec=self.spec)
-        residual = _unshuffle(out[:, :, 2:].flatten(0, 1), self.cell)  # (B S, F, H, W)
-        if frames is not None:
-            residual = residual[:, list(frames)]
+            travelled = travelled + before.travelled + before.velocity * (num_steps * self.step_time)
+        chosen = list(range(self.stride) if frames is None else frames)
+        seconds = (torch.tensor(chosen, device=out.device, dtype=out.dtype) + 1) * self.dt
+        start, fast = self._motion(velocity, newest, before)
+        moved = carry(newest, start, fast, seconds=seconds, spec=self.spec)
+        residual = _unshuffle(out[:, :, 2:].flatten(0, 1), self.cell)[:, chosen]  # (B S, F, H, W)
         residual = residual[..., : self.spec.height, : self.spec.width].unflatten(0, (batch, num_steps))
         logits = torch.logit(moved.clamp(EDGE, 1 - EDGE)) + residual
-        return logits.flatten(1, 2).unsqueeze(2), Drift(velocity[:, -1], covered[:, -1])
+        return logits.flatten(1, 2).unsqueeze(2), Drift(velocity[:, -1], travelled)
 
-    def _to_pixels(self, cells: Float[Tensor, "B 2 H W"]) -> Float[Tensor, "B 2 H0 W0"]:
-        pixels = F.interpolate(cells, scale_factor=self.cell, mode="bilinear", align_corners=False)
-        return pixels[..., : self.spec.height, : self.spec.width]
+    def _motion(
+        self, velocity: Float[Tensor, "B S 2 H W"], newest: Float[Tensor, "B 1 H0 W0"], before: Drift | None
+    ) -> tuple[Float[Tensor, "B S 2 H0 W0"], Float[Tensor, "B S 2 H0 W0"]]:
+        """Returns displacement at the start of, and velocity during each step, pixel by pixel."""
+        cells = velocity if before is None else torch.cat([before.travelled.unsqueeze(1), velocity], dim=1)
+        dense = F.interpolate(cells.flatten(1, 2), scale_factor=self.cell, mode="bilinear")
+        dense = dense[..., : self.spec.height, : self.spec.width]
+        pixels = pool_over_cars(dense, newest, self.spec).unflatten(1, (-1, 2))
+        fast = pixels[:, -velocity.shape[1] :]
+        start = (fast.cumsum(1) - fast) * self.step_time
+        return (start if before is None else start + pixels[:, :1]), fast
 
     def _encode_targets(self, clip: Clip, num_steps: int) -> Float[Tensor, "B S F H W"]:
         last = clip.image.shape[1] - 1

@@ -9,6 +9,8 @@ from worldmodel.scene import RasterSpec
 
 EMPTY = 0.02
 """Grey values up to this are nobody."""
+CAR = (5.5, 1.8)
+"""Length and width over which `pool_over_cars` averages [m]."""
 
 
 def move_view(
@@ -77,3 +79,23 @@ def carry(
     laid = image.new_zeros(batch * frames * tall * wide).index_add(0, index.flatten(), share.flatten())
     laid = laid.view(batch, steps, -1, tall, wide)[..., 1 : height + 1, 1 : width + 1]
     return laid.clamp(max=1.0)
+
+
+def pool_over_cars(
+    field: Float[Tensor, "B C H W"], image: Float[Tensor, "B 1 H W"], spec: RasterSpec
+) -> Float[Tensor, "B C H W"]:
+    """Returns the mean of a field over what is occupied within about a car's size of each pixel.
+
+    Carried along by a pooled motion, the pixels of a car keep together: without it a motion that grows by a
+    metre along a car tears it into stripes.
+    """
+    rows, columns = (_odd(size / spec.resolution) for size in CAR)
+    weighted = torch.cat([field * image, image], dim=1)
+    along = F.avg_pool2d(weighted, (rows, 1), stride=1, padding=(rows // 2, 0))
+    both = F.avg_pool2d(along, (1, columns), stride=1, padding=(0, columns // 2))
+    return both[:, :-1] / both[:, -1:].clamp_min(1e-6)
+
+
+def _odd(size: float) -> int:
+    """The odd number nearest to `size`."""
+    return 2 * round((size - 1) / 2) + 1
