@@ -5,6 +5,7 @@ import torch
 
 from tests.models.factories import HISTORY, SPEC, make_obs
 from worldmodel.models import (
+    CoupledModel,
     DropoutMembers,
     EgoSplit,
     EnsembleContext,
@@ -40,7 +41,32 @@ def make_ensemble() -> EnsembleMembers:
     return ensemble_members([make_model(seed, dim=0) for seed in range(NUM)])
 
 
-MEMBERS = {"dropout": make_dropout, "ensemble": make_ensemble}
+def make_coupled(seed: int = 1) -> CoupledModel:
+    torch.manual_seed(seed)
+    model = CoupledModel(
+        spec=SPEC, history=HISTORY, latent=GaussianLatent(4, 4, dim=3), features=(4, 8, 8), width=8,
+        channels=4, dropout=0.3,
+    )  # fmt: skip
+    for part in model.parameters():
+        if part.ndim > 1:
+            torch.nn.init.normal_(part, std=0.1)
+    return model.eval().requires_grad_(False)
+
+
+def make_coupled_dropout() -> DropoutMembers:
+    return dropout_members(make_coupled(), num=NUM, generator=torch.Generator().manual_seed(5))
+
+
+def make_coupled_ensemble() -> EnsembleMembers:
+    return ensemble_members([make_coupled(seed) for seed in range(NUM)])
+
+
+MEMBERS = {
+    "dropout": make_dropout,
+    "ensemble": make_ensemble,
+    "coupled dropout": make_coupled_dropout,
+    "coupled ensemble": make_coupled_ensemble,
+}
 
 
 def make_actions(rows: int) -> torch.Tensor:
@@ -94,7 +120,8 @@ def test_a_dropout_member_is_one_function_for_every_scene_and_step() -> None:
 
 @pytest.mark.parametrize("name", MEMBERS)
 def test_members_of_a_scene_share_the_latent_and_scenes_do_not(name: str) -> None:
-    members = make_dropout() if name == "dropout" else ensemble_members([make_model(s) for s in range(NUM)])
+    stochastic = ensemble_members([make_model(seed) for seed in range(NUM)])
+    members = stochastic if name == "ensemble" else MEMBERS[name]()
     hidden = members.init(make_obs())
     first, again = (members.sample_latent(hidden, STEPS, torch.Generator().manual_seed(2)) for _ in range(2))
     torch.testing.assert_close(first, again)

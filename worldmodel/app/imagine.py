@@ -19,7 +19,7 @@ from worldmodel.app.report import write_report
 from worldmodel.app.run import Run, versions
 from worldmodel.data.dataset import WindowDataset, ego_future
 from worldmodel.evaluation.probe import Probe, manoeuvres, probe_of
-from worldmodel.models import load_model
+from worldmodel.models import load_model, world_of
 from worldmodel.scene import Channel, draw_road, relative_pose
 from worldmodel.types import Clip, Rollout
 from worldmodel.viz import (
@@ -75,7 +75,7 @@ def imagine(config: Config, probe: Probe, clip: Clip) -> Rollouts:
     Raises:
         UsageError: for a dimension that the latent does not have.
     """
-    world, history = probe.world(), probe.model.history
+    world, history = world_of(probe.model), probe.model.history
     hidden = world.init(clip.obs(history))
     action = clip.action[:, history - 1 :]
     num_steps, dim = action.shape[1], probe.model.latent.dim
@@ -88,7 +88,7 @@ def imagine(config: Config, probe: Probe, clip: Clip) -> Rollouts:
             z = world.sample_latent(hidden, num_steps, generator)
             rows["recorded actions"][f"z sample {i + 1}"] = world.unroll(hidden, action, z)
         axis = _dimension(config, probe, clip)
-        rows[f"latent {axis} of {dim}"] = {
+        rows[f"latent dimension {axis} of {dim}"] = {
             f"z = {value:+g}": world.unroll(hidden, action, _along(zero, axis, value))
             for value in config.sweep
         }
@@ -99,7 +99,7 @@ def imagine(config: Config, probe: Probe, clip: Clip) -> Rollouts:
 
 def strongest_dimension(probe: Probe, clip: Clip, *, value: float) -> int:
     """Returns the dimension of the latent that changes the prediction most when set to `value`."""
-    world, history = probe.world(), probe.model.history
+    world, history = world_of(probe.model), probe.model.history
     hidden, action = world.init(clip.obs(history)), clip.action[:, history - 1 :]
     zero = action.new_zeros(*action.shape[:2], probe.model.latent.dim)
     base = world.unroll(hidden, action, zero).image

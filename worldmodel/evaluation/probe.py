@@ -21,11 +21,10 @@ from worldmodel.costs import VarianceParts, split_variance
 from worldmodel.data.dataset import FutureViews, comoving_future, ego_future
 from worldmodel.evaluation.prediction import squared_error
 from worldmodel.evaluation.reliability import Bins, catching_threshold, occupancy_bins, spread_bins
-from worldmodel.models import CopyContext, CoupledModel, CoupledWorld, EgoSplit, ForwardModel
+from worldmodel.models import CopyContext, CoupledModel, CoupledWorld, ForwardModel
 from worldmodel.models.diagnosis import EnergyGap, LatentUse, energy_gap, latent_use
 from worldmodel.models.energy import prior_latents
 from worldmodel.models.view import move_view
-from worldmodel.protocols import WorldModel
 from worldmodel.scene import Channel, comoving_views, kinematics, relative_pose
 from worldmodel.types import Clip
 
@@ -53,10 +52,6 @@ class Probe(Protocol):
         """Draws latents for the model's steps."""
         ...
 
-    def world(self) -> WorldModel:
-        """Returns the model as planners and policies see it."""
-        ...
-
 
 @dataclass(frozen=True)
 class SplitProbe:
@@ -76,10 +71,6 @@ class SplitProbe:
     ) -> Float[Tensor, "N B S Z"]:
         """Draws step by step, each knowing those before it."""
         return prior_latents(self.model, clip, num_samples=num_samples, generator=generator)
-
-    def world(self) -> WorldModel:
-        """Returns `EgoSplit`."""
-        return EgoSplit(self.model)
 
 
 @dataclass(frozen=True)
@@ -101,10 +92,6 @@ class CoupledProbe:
         world = CoupledWorld(self.model)
         hidden, steps = world.init(clip.obs(self.model.history)), clip.image.shape[1] - self.model.history
         return torch.stack([world.sample_latent(hidden, steps, generator) for _ in range(num_samples)])
-
-    def world(self) -> WorldModel:
-        """Returns `CoupledWorld`."""
-        return CoupledWorld(self.model)
 
 
 def probe_of(model: Any) -> Probe:

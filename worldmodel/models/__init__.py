@@ -44,6 +44,7 @@ from worldmodel.models.members import (
     Members,
     dropout_members,
     ensemble_members,
+    world_of,
 )
 
 __all__ = [
@@ -92,9 +93,10 @@ __all__ = [
     "masked_bce",
     "masked_mse",
     "occupancy_loss",
-    "soft_overlap_loss",
     "prior_latents",
     "read_checkpoint",
     "save_forward_model",
     "save_model",
+    "soft_overlap_loss",
+    "world_of",
 ]

@@ -17,6 +17,8 @@ from jaxtyping import Float, Int
 from torch import Generator, Tensor
 
 from worldmodel.models.context import Context, ContextSource
+from worldmodel.models.coupled import CoupledModel
+from worldmodel.models.coupled_world import CoupledWorld
 from worldmodel.models.ego_split import EgoSplit
 from worldmodel.models.forward_model import ForwardModel
 from worldmodel.protocols import Hidden, WorldModel
@@ -101,14 +103,14 @@ class DropoutMembers:
     def init(self, obs: Obs) -> MembersHidden:
         """Reads the history once per scene and repeats it for each member."""
         scene, member = _rows(obs.batch_size, self.num, obs.state.device)
-        return MembersHidden(self.world_fn(self.masks).init(obs)[scene], member)
+        return MembersHidden(self._world(member[:: self.num]).init(obs)[scene], member)
 
     def sample_latent(
         self, hidden: MembersHidden, num_steps: int, generator: Generator | None = None
     ) -> Float[Tensor, "B T Z"]:
         """Draws once per scene; its members share the draw."""
-        first = hidden.hidden[:: self.num]
-        z = self.world_fn(self.masks).sample_latent(first, num_steps, generator)
+        first = hidden[:: self.num]
+        z = self._world(first.member).sample_latent(first.hidden, num_steps, generator)
         return z.repeat_interleave(self.num, 0)
 
     def step(
@@ -205,7 +207,7 @@ class EnsembleContext:
 
 
 def dropout_members(
-    model: ForwardModel, *, num: int = 10, generator: Generator | None = None
+    model: ForwardModel | CoupledModel, *, num: int = 10, generator: Generator | None = None
 ) -> DropoutMembers:
     """Returns `num` dropout members of a model, the gradient running from rasters to actions.
 
@@ -213,12 +215,19 @@ def dropout_members(
         generator: of the masks, on the model's device.
     """
     like = next(model.parameters()).new_empty(num)
-    return DropoutMembers(lambda masks: EgoSplit(model, masks=masks), model.sample_masks(like, generator))
+    return DropoutMembers(lambda masks: world_of(model, masks=masks), model.sample_masks(like, generator))
 
 
-def ensemble_members(models: Sequence[ForwardModel]) -> EnsembleMembers:
+def ensemble_members(models: Sequence[ForwardModel | CoupledModel]) -> EnsembleMembers:
     """Returns models that were trained apart as members."""
-    return EnsembleMembers([EgoSplit(one) for one in models])
+    return EnsembleMembers([world_of(one) for one in models])
+
+
+def world_of(model: ForwardModel | CoupledModel, *, masks: Masks | None = None) -> WorldModel:
+    """Returns a network as the world model that has the gradient from rasters to actions."""
+    if isinstance(model, CoupledModel):
+        return CoupledWorld(model, masks=masks)
+    return EgoSplit(model, masks=masks)
 
 
 def _rows(num_scenes: int, num: int, device: torch.device) -> tuple[Int[Tensor, " R"], Int[Tensor, " R"]]:
