@@ -1,0 +1,233 @@
+"""The engine of `worldmodel results`, with stages that take no time: each notes that it ran."""
+
+import fcntl
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from textwrap import dedent
+
+import pytest
+from rich.console import Console
+
+from worldmodel.app.pipeline import Outcome, Pipeline, Stage, expand, fill
+
+PROGRAM = dedent("""
+    run=$1
+    mkdir -p "$run"
+    echo "$2" >> "$run/../diary"
+    eval "$3"
+""")
+"""Writes its name into the diary, makes its folder and does what it is told, in it."""
+
+
+def make(name: str, work: str = "echo result > $run/out", **needs: str) -> Stage:
+    """A stage that leaves `out`."""
+    return Stage(name, "do", overrides=(f"name={name}", f"work={work}"), needs=needs, outputs=("out",))
+
+
+def pipeline(folder: Path, *, jobs: int = 1) -> Pipeline:
+    def argv(command: str, overrides: Sequence[str]) -> list[str]:
+        values = dict(one.split("=", 1) for one in overrides)
+        return ["sh", "-c", PROGRAM, "sh", values["run"], values["name"], values["work"]]
+
+    def describe(command: str, overrides: Sequence[str]) -> str:
+        return f"{command} {' '.join(overrides)}"
+
+    return Pipeline(folder, argv=argv, describe=describe, jobs=jobs, console=Console(quiet=True))
+
+
+def run(folder: Path, stages: Sequence[Stage], *, jobs: int = 1) -> dict[str, str]:
+    return {name: one.status for name, one in pipeline(folder, jobs=jobs).run(stages).items()}
+
+
+def diary(folder: Path) -> list[str]:
+    """What has run since the last look."""
+    path = folder / "diary"
+    found = path.read_text().split() if path.exists() else []
+    path.unlink(missing_ok=True)
+    return found
+
+
+def test_a_stage_runs_after_those_it_needs_and_is_not_run_again(tmp_path: Path) -> None:
+    stages = [
+        make("last", "cat {first}/out {second}/out > $run/out", first="a", second="b"),
+        make("b"),
+        make("a"),
+    ]
+    assert set(run(tmp_path, stages).values()) == {"done"}
+    assert diary(tmp_path) == ["b", "a", "last"]
+    assert (tmp_path / "last" / "out").read_text() == "result\nresult\n"
+    assert set(run(tmp_path, stages).values()) == {"cached"}
+    assert diary(tmp_path) == []
+
+
+def test_two_stages_run_at_a_time(tmp_path: Path) -> None:
+    # Each waits for the other's file, so that neither could finish alone.
+    def meet(other: str) -> str:
+        until = f"test -f $run/../{other}/out && exit; sleep .05"
+        return f"touch $run/out; for i in $(seq 200); do {until}; done; exit 1"
+
+    assert set(run(tmp_path, [make("a", meet("b")), make("b", meet("a"))], jobs=2).values()) == {"done"}
+
+
+def test_a_change_reruns_what_depends_on_it(tmp_path: Path) -> None:
+    def stages(content: str = "result") -> list[Stage]:
+        work = "cat {it}/out > $run/out"
+        return [
+            make("a", f"echo {content} > $run/out"),
+            make("b"),
+            make("ab", work, it="a"),
+            make("bb", work, it="b"),
+        ]
+
+    run(tmp_path, stages())
+    (tmp_path / "a" / "left").touch()
+    diary(tmp_path)
+    assert run(tmp_path, stages("other")) == {"a": "done", "b": "cached", "ab": "done", "bb": "cached"}
+    assert diary(tmp_path) == ["a", "ab"]
+    assert not (tmp_path / "a" / "left").exists()  # nothing of the old configuration is left
+
+    # The same weights again: nobody downstream notices that the stage ran.
+    assert run(tmp_path, stages("   other"))["ab"] == "cached"
+    # A result that was changed or lost is made again.
+    diary(tmp_path)
+    (tmp_path / "ab" / "out").write_text("tampered")
+    (tmp_path / "bb" / "out").unlink()
+    run(tmp_path, stages("   other"))
+    assert diary(tmp_path) == ["ab", "bb"]
+
+
+def test_a_failed_stage_takes_along_only_those_that_need_it(tmp_path: Path) -> None:
+    stages = [
+        make("bad", "echo something; echo the reason >&2; exit 3"),
+        make("empty", "true"),
+        make("needs-bad", it="bad"),
+        make("needs-that", it="needs-bad"),
+        make("good"),
+    ]
+    engine = pipeline(tmp_path)
+    found = engine.run(stages)
+    assert found["bad"] == Outcome("failed", reason="the reason")
+    assert engine.log(stages[0]).read_text() == "something\nthe reason\n"
+    assert found["empty"].reason == "left no out"
+    assert found["needs-bad"] == Outcome("skipped", reason="needs bad")
+    assert found["needs-that"].status == "skipped" and found["good"].status == "done"
+    # Tried again, with those that need it.
+    repaired = [make("bad", "true; echo result > $run/out"), *stages[2:]]
+    assert run(tmp_path, repaired) == {
+        "bad": "done",
+        "needs-bad": "done",
+        "needs-that": "done",
+        "good": "cached",
+    }
+
+
+def test_a_stage_that_cannot_be_described_fails_alone(tmp_path: Path) -> None:
+    engine = pipeline(tmp_path)
+
+    def describe(command: str, overrides: Sequence[str]) -> str:
+        if "name=bad" in overrides:
+            raise ValueError("no such policy")
+        return ""
+
+    engine.describe = describe
+    found = engine.run([make("bad"), make("good")])
+    assert found["bad"] == Outcome("failed", reason="no such policy") and found["good"].is_good
+
+
+def stages_that_take(seconds: float) -> list[Stage]:
+    return [
+        make("a"),
+        make("slow", f"touch $run/begun; sleep {seconds}; echo 1 > $run/out"),
+        make("c", it="slow"),
+    ]
+
+
+SCRIPT = """
+import sys
+from pathlib import Path
+from tests.app.test_pipeline import pipeline, stages_that_take
+try:
+    pipeline(Path(sys.argv[1])).run(stages_that_take(float(sys.argv[2])))
+except KeyboardInterrupt:
+    sys.exit(130)
+"""
+
+
+def start(folder: Path, *, seconds: float) -> subprocess.Popen[bytes]:
+    """Starts them in another process, and returns it when the slow one is at work."""
+    root = Path(__file__).parents[2]
+    process = subprocess.Popen([sys.executable, "-c", SCRIPT, str(folder), str(seconds)], cwd=root)
+    deadline = time.monotonic() + 60
+    while not (folder / "slow" / "begun").exists():
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.05)
+    return process
+
+
+@pytest.mark.slow
+def test_killed_it_goes_on_where_it_was(tmp_path: Path) -> None:
+    process = start(tmp_path, seconds=2.5)
+    process.kill()
+    process.wait()
+    assert diary(tmp_path) == ["a", "slow"]
+    # What it had started is still at work: it is waited for, and then gone over once more.
+    begin = time.monotonic()
+    assert run(tmp_path, stages_that_take(2.5)) == {"a": "cached", "slow": "done", "c": "done"}
+    assert time.monotonic() - begin > 3.0
+    assert diary(tmp_path) == ["slow", "c"]
+
+
+@pytest.mark.slow
+def test_interrupted_it_leaves_nothing_at_work(tmp_path: Path) -> None:
+    process = start(tmp_path, seconds=60)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=30) == 130
+    assert not (tmp_path / "c").exists()
+    with (tmp_path / ".stages" / "slow.lock").open("w") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)  # nobody holds it
+
+
+TEMPLATES: Mapping[str, object] = {
+    "model": {"command": "train", "each": {"train": ["x", "y"]}, "budget": 100, "outputs": ["model.pt"]},
+    "drive": {
+        "command": "evaluate",
+        "each": {"agent": ["ours", "idm"], "train": ["x"]},
+        "overrides": ["run_is={agent}", "also.a={like:policy,path:{model}/model.pt}"],
+    },
+}
+CHOICES = {
+    "train": {"x": {"overrides": ["data=x"]}, "y": {"overrides": ["data=y"], "expect": 5}},
+    "agent": {"ours": {"needs": {"model": "model-{train}"}, "overrides": ["ours={agent}"]}, "idm": None},
+}
+
+
+def test_templates_become_stages() -> None:
+    templates = {**TEMPLATES, "drive": {**TEMPLATES["drive"], "needs": {"model": "model-y"}}}  # type: ignore[dict-item]
+    stages = {one.name: one for one in expand(templates, CHOICES, scale=0.5)}
+    assert list(stages) == ["model-x", "model-y", "drive-ours-x", "drive-idm-x"]
+    assert stages["model-x"].overrides == ("data=x", "seconds=50")
+    assert (stages["model-x"].seconds, stages["model-y"].seconds) == (50, 55)
+    ours = stages["drive-ours-x"]
+    assert ours.overrides == (
+        "ours=ours",
+        "data=x",
+        "run_is=ours",
+        "also.a={like:policy,path:{model}/model.pt}",
+    )
+    assert ours.needs == {"model": "model-x"} and stages["drive-idm-x"].needs == {"model": "model-y"}
+    assert ours.labels == {"stage": "drive", "agent": "ours", "train": "x"}
+
+
+def test_mistakes_in_templates_are_named() -> None:
+    with pytest.raises(ValueError, match="train='z' is not described"):
+        expand({"model": {"command": "train", "each": {"train": ["z"]}}}, CHOICES)
+    with pytest.raises(ValueError, match="needs 'nobody', which is not there"):
+        expand({"model": {"command": "train", "needs": {"it": "nobody"}}}, CHOICES)
+    with pytest.raises(ValueError, match="none of"):
+        fill("{unknown}/model.pt", {"model": "x"})
+    with pytest.raises(ValueError, match="waits for itself"):
+        pipeline(Path("nowhere")).run([make("a", it="a")])
