@@ -169,18 +169,22 @@ class GradientPlanner:
         objective = make_objective(self.model, self.cost, obs, discount=self.discount)
         speed = obs.state[:, -1, 3]
         scale = self.bounds.scale(speed)[:, None, None]  # (B, 1, 1, 2)
-        spread = self.spread.to(scale)
+        spread, dt = self.spread.to(scale), self.model.dt
+
+        def actions(knots: Float[Tensor, "B N K 2"]) -> Float[Tensor, "B N T 2"]:
+            return without_reversing(spread @ knots * scale, speed[:, None], dt)
+
         found = minimise(
-            lambda knots: objective(spread @ knots * scale),
+            lambda knots: objective(actions(knots)),
             self._starts(scale, warm_start),
             low=scale.new_tensor(self.bounds.low),
             high=scale.new_tensor(self.bounds.high),
             num_iterations=self.num_iterations,
             learning_rate=self.learning_rate,
         )
-        action = spread @ found.argument * scale[:, 0]
+        action = actions(found.argument[:, None])[:, 0]
         start = torch.cat([torch.zeros_like(obs.state[:, -1, :3]), speed[:, None]], dim=-1)
-        return Plan(action=action, ego=rollout(start, action, self.model.dt), cost=found.cost)
+        return Plan(action=action, ego=rollout(start, action, dt), cost=found.cost)
 
     def _starts(
         self, scale: Float[Tensor, "B 1 1 2"], warm_start: Float[Tensor, "B T 2"] | None
@@ -200,6 +204,27 @@ def interpolation(num_knots: int, horizon: int) -> Float[Tensor, "horizon num_kn
         return torch.ones(horizon, 1)
     position = torch.linspace(0.0, num_knots - 1.0, horizon)[:, None]
     return (1 - (position - torch.arange(num_knots)).abs()).clamp_min(0.0)
+
+
+def without_reversing(
+    action: Float[Tensor, "*B T 2"], speed: Float[Tensor, "*#B"], dt: float
+) -> Float[Tensor, "*B T 2"]:
+    """Returns the action sequence with every braking ended at standstill.
+
+    The speeds are reflected at zero: `v[t+1] = max(0, v[t] + accel[t] dt)` for all steps at once, by
+    `v = s + relu(max_{k <= t} -s[k])` with the unhindered speeds `s`. A car that rolls backwards already is
+    only kept from going faster backwards.
+
+    Args:
+        action: acceleration [m/s^2] and curvature [1/m].
+        speed: before the first action [m/s].
+        dt: [s]
+    """
+    before = speed.unsqueeze(-1)
+    free = before + action[..., 0].cumsum(-1) * dt
+    held = free + (before.clamp(max=0.0) - free).cummax(-1).values.relu()
+    speeds = torch.cat([before.expand_as(free[..., :1]), held], dim=-1)
+    return torch.stack([speeds.diff(dim=-1) / dt, action[..., 1]], dim=-1)
 
 
 def _shorten(gradient: Tensor, max_norm: float) -> Tensor:

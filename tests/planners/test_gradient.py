@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from planners import ActionBounds, GradientPlanner, make_objective, minimise
-from planners.gradient import interpolation
+from planners.gradient import interpolation, without_reversing
 from tests.models.factories import HISTORY
 from tests.models.factories import SPEC as MODEL_SPEC
 from tests.models.factories import make_obs as make_clip_obs
@@ -64,6 +64,23 @@ def test_knots_are_interpolated_linearly_and_recovered() -> None:
     knots = torch.randn(6, 2)
     spread = interpolation(6, 30)
     torch.testing.assert_close(torch.linalg.pinv(spread) @ (spread @ knots), knots, atol=1e-4, rtol=1e-4)
+
+
+def test_nobody_brakes_into_reverse() -> None:
+    """1 m/s, braking with 6 m/s^2 for three tenths of a second, then accelerating: as the recursion says."""
+    accel = torch.tensor([[-6.0, -6.0, -6.0, 2.0, -9.0], [1.0, -2.0, 0.5, 0.0, 3.0]], dtype=torch.float64)
+    speed = torch.tensor([1.0, -0.1], dtype=torch.float64)
+    action = torch.stack([accel, torch.full_like(accel, 0.01)], dim=-1)
+    found = without_reversing(action, speed, 0.1)
+    expected = torch.zeros_like(accel)
+    for row, floor in ((0, 0.0), (1, -0.1)):
+        now = speed[row].item()
+        for t in range(5):
+            after = max(floor, now + 0.1 * accel[row, t].item())
+            expected[row, t], now = (after - now) / 0.1, after
+    torch.testing.assert_close(found[..., 0], expected)
+    torch.testing.assert_close(found[..., 1], action[..., 1])
+    assert torch.autograd.gradcheck(lambda a: without_reversing(a, speed, 0.1), action.requires_grad_())
 
 
 def test_bounds_narrow_the_curvature_with_speed() -> None:
