@@ -1,0 +1,55 @@
+"""Policies: networks that stand in for planning, what they are trained on, and how they plan."""
+
+from planners.policy.imagine import Imagination, Start, imagine, imagine_through_views, start_from
+from planners.policy.loss import (
+    Disagreement,
+    ExpertDistance,
+    ImaginedCost,
+    Imitation,
+    PolicyLoss,
+    PolicyLossFn,
+)
+from planners.policy.network import (
+    GaussianHead,
+    MixtureHead,
+    PointHead,
+    Policy,
+    PolicyNetwork,
+    ValueNetwork,
+)
+from planners.policy.planner import PolicyPlanner
+from planners.policy.start import Adversarial, ContextStart, Posterior, PosteriorContextStart, WorldStart
+from planners.policy.view import PolicyView, Situation, ViewSpec, look, proceed, situate, view_of
+
+__all__ = [
+    "Adversarial",
+    "ContextStart",
+    "Disagreement",
+    "ExpertDistance",
+    "GaussianHead",
+    "Imagination",
+    "ImaginedCost",
+    "Imitation",
+    "MixtureHead",
+    "PointHead",
+    "Policy",
+    "PolicyLoss",
+    "PolicyLossFn",
+    "PolicyNetwork",
+    "PolicyPlanner",
+    "PolicyView",
+    "Posterior",
+    "PosteriorContextStart",
+    "Situation",
+    "Start",
+    "ValueNetwork",
+    "ViewSpec",
+    "WorldStart",
+    "imagine",
+    "imagine_through_views",
+    "look",
+    "proceed",
+    "situate",
+    "start_from",
+    "view_of",
+]
