@@ -63,7 +63,8 @@ def fit(config: Config, run: Run) -> None:
             save_model(model.eval(), path, extra=extra)
     if is_follower():
         return
-    _calibrate(config, model, datamodule(config, store, model))
+    if config.uncertainty is not None:
+        _calibrate(config, model, datamodule(config, store, model))
     save_model(model.eval(), run.folder / CHECKPOINT, extra=extra)
     (run.folder / STATE).unlink(missing_ok=True)
 

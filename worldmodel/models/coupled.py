@@ -166,6 +166,12 @@ class CoupledModel(nn.Module):
         change = self.action_std[0] * self.dt
         return torch.stack([change * self.dt, self.motion_std[1], self.motion_std[2], change])
 
+    @property
+    def motion_unit(self) -> Float[Tensor, "4"]:
+        """What counts as an error of one: what a usual acceleration changes in a second, a usual turn."""
+        change = self.action_std[0]
+        return torch.stack([change * self.dt, self.motion_std[1], self.motion_std[2], change])
+
     def sample_masks(self, like: Tensor, generator: Generator | None = None) -> Masks:
         """Returns one set of dropout masks for each row of `like`: a draw from the posterior over models."""
         return [

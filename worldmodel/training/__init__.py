@@ -9,6 +9,7 @@ from worldmodel.training.calibration import (
     uncertainty_of,
 )
 from worldmodel.training.compiled import compile_parts
+from worldmodel.training.coupled_module import CoupledModule, set_motion_normalisation
 from worldmodel.training.csv_logger import CsvLogger
 from worldmodel.training.curriculum import GrowingHorizon
 from worldmodel.training.forward_module import ForwardModule, with_latent
@@ -17,6 +18,7 @@ from worldmodel.training.optimizer import warmup_cosine
 from worldmodel.training.resume import Resume, StepSeeds, TrainingState
 
 __all__ = [
+    "CoupledModule",
     "CsvLogger",
     "ForwardModule",
     "GrowingHorizon",
@@ -29,6 +31,7 @@ __all__ = [
     "calibrate_uncertainty",
     "compile_parts",
     "expert_disagreement",
+    "set_motion_normalisation",
     "set_normalisation",
     "uncertainty_of",
     "warmup_cosine",

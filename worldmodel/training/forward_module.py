@@ -92,7 +92,8 @@ def with_latent(model: nn.Module, latent: Latent) -> nn.Module:
     config = plain(model.config) | {"latent": latent.config}
     warm: nn.Module = build(config)
     missing = warm.load_state_dict(model.state_dict(), strict=False)
-    unexpected = [name for name in missing.unexpected_keys if not name.startswith(("latent.", "expander."))]
+    own = ("latent.", "expander.", "target_encoder.", "summary.")
+    unexpected = [name for name in missing.unexpected_keys if not name.startswith(own)]
     if unexpected:
         raise ValueError(f"weights {unexpected} have no place in the model with {type(latent).__name__}")
     return warm
