@@ -9,6 +9,7 @@ from worldmodel.evaluation.prediction import (
     best_sample,
     overlap,
     score_predictions,
+    sharpness,
     squared_error,
     total_variation,
 )
@@ -68,3 +69,12 @@ def test_a_perfect_prediction_scores_perfectly() -> None:
 def test_no_windows_is_an_error() -> None:
     with pytest.raises(ValueError, match="no windows to score"):
         score_predictions(lambda clip: clip.image[None].float(), [], history=4, vehicle_channel=1)
+
+
+def test_sharpness_is_not_defined_where_there_is_nobody() -> None:
+    target = torch.zeros(2, 1, 1, 4, 4)
+    target[0, 0, 0, 1, 1] = 1.0
+    covered = torch.ones(2, 1, 1, 4, 1, dtype=torch.bool)
+    found = sharpness(0.5 * target + 0.0, target, covered)
+    assert found[0, 0] == 0.5
+    assert found[1, 0].isnan()

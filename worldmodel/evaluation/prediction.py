@@ -29,7 +29,8 @@ class PredictionScores:
         mse: of the mean over samples.
         best_mse: of the sample that is best over the whole horizon (best of S).
         iou: intersection over union of occupied pixels, of the mean over samples; nan where both are empty.
-        sharpness: total variation of single samples over that of the recording; 1 is as sharp as reality.
+        sharpness: total variation of single samples over that of the recording; 1 is as sharp as reality, nan
+            where the recording shows (almost) nobody.
         cluster: vehicle of each window, to resample by.
     """
 
@@ -57,7 +58,7 @@ def score_predictions(
             squared_error(mean, target, covered),
             squared_error(best, target, covered),
             overlap(mean, target, covered),
-            total_variation(samples[0], covered) / total_variation(target, covered).clamp_min(1e-6),
+            sharpness(samples[0], target, covered),
         )
         parts.append((*(score.cpu().numpy() for score in scores), cluster.cpu().numpy()))
     if not parts:
@@ -83,6 +84,14 @@ def overlap(
     both = (predicted & real).sum((-3, -2, -1)).to(image.dtype)
     either = (predicted | real).sum((-3, -2, -1)).to(image.dtype)
     return torch.where(either > 0, both / either, torch.nan)
+
+
+def sharpness(
+    image: Float[Tensor, "B T 1 H W"], target: Float[Tensor, "B T 1 H W"], covered: Bool[Tensor, "B T 1 H 1"]
+) -> Float[Tensor, "B T"]:
+    """Returns total variation over the target's; nan where that is less than one pixel's."""
+    real = total_variation(target, covered)
+    return torch.where(real >= 1.0, total_variation(image, covered) / real.clamp_min(1.0), torch.nan)
 
 
 def total_variation(
