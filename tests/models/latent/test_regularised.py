@@ -9,6 +9,7 @@ from worldmodel.models import GaussianLatent
 from worldmodel.models.checkpoint import build
 from worldmodel.models.latent import (
     EffectiveDimension,
+    ImportedFunction,
     LatentDropout,
     LateralInhibition,
     LogDet,
@@ -66,6 +67,11 @@ def test_a_function_as_regulariser_survives_a_checkpoint() -> None:
 def test_a_function_that_no_checkpoint_could_name_is_refused() -> None:
     with pytest.raises(ValueError, match="define it at the top of a module"):
         RegularisedLatent(4, 4, regulariser=lambda z: z.square().sum(-1))
+
+
+def test_a_config_names_functions_only() -> None:
+    with pytest.raises(TypeError, match=r"os\.getcwd is a builtin_function"):
+        ImportedFunction("os.getcwd")
 
 
 @torch.no_grad()

@@ -2,6 +2,7 @@
 
 import importlib
 from collections.abc import Callable
+from types import FunctionType
 from typing import Any
 
 import torch
@@ -147,13 +148,19 @@ class LateralInhibition(nn.Module):
 
 
 class ImportedFunction(nn.Module):
-    """A function that a config names by its place, `package.module.function`; called with tensors only."""
+    """A function that a config names by its place, `package.module.function`; called with tensors only.
+
+    Raises:
+        TypeError: for anything but a function written in Python.
+    """
 
     def __init__(self, path: str) -> None:
         super().__init__()
         self.config = {"_target_": "worldmodel.models.latent.ImportedFunction", "path": path}
         module, _, name = path.rpartition(".")
         self.function = getattr(importlib.import_module(module), name)
+        if not isinstance(self.function, FunctionType):
+            raise TypeError(f"{path} is a {type(self.function).__name__}, expected a function")
 
     def forward(self, z: Tensor) -> Tensor:
         return self.function(z)
