@@ -1,5 +1,10 @@
 """Training: a kill costs time and nothing else, the best weights are kept, processes add up."""
 
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -9,14 +14,14 @@ import torch
 from worldmodel.app.cli import main
 from worldmodel.app.train import read_metrics
 from worldmodel.data import Span, Split, make_recording, save_store
-from worldmodel.models import load_model
+from worldmodel.models import load_model, read_checkpoint
 from worldmodel.training import TimeBudget
 
 TINY = (
     "data=store", "seconds=null", "threads=1", "log_every=1", "model.channels=8", "model.history=4",
     "+model.spec._target_=worldmodel.scene.RasterSpec", "+model.spec.height=32", "+model.spec.width=8",
     "loader.horizon=10", "loader.batch_size=2", "loader.val_batches=1", "validation.every=4",
-    "resume_every=3", "phases.0.num_steps=12", "phases.1.num_steps=6", "uncertainty.num_batches=1",
+    "resume_every=4", "phases.0.num_steps=8", "phases.1.num_steps=6", "uncertainty.num_batches=1",
 )  # fmt: skip
 PHASES = ("deterministic", "latent")
 
@@ -65,21 +70,95 @@ def test_killed_again_and_again_a_training_takes_the_same_steps(
     store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert train(store, tmp_path / "whole") == 0
-    kills = 0
-    for steps in (
-        2,
-        5,
-        8,
-        7,
-    ):  # before the first state, at a validation, in the second epoch, in the second phase
+    for steps in (2, 6, 9):  # before the first state, after a validation, in the second phase
         with monkeypatch.context() as patch:
             kill_at(patch, steps)
             with pytest.raises(KilledError):
                 train(store, tmp_path / "killed")
-            kills += 1
+    begun = torch.load(tmp_path / "killed" / "training.pt", weights_only=True)
+    assert (begun["phase"], begun["step"]) == ("latent", 4)
     assert train(store, tmp_path / "killed") == 0
     assert rows(tmp_path / "killed") == rows(tmp_path / "whole")
-    assert len(read_metrics(tmp_path / "whole/metrics/deterministic/metrics.csv")["train/error"]) == 12
+    assert len(read_metrics(tmp_path / "whole/metrics/deterministic/metrics.csv")["train/error"]) == 8
     whole, killed = (weights(tmp_path / name / "model.pt") for name in ("whole", "killed"))
     assert all(torch.equal(whole[name], killed[name]) for name in whole)
     assert not (tmp_path / "killed" / "training.pt").exists()
+
+
+def test_the_best_weights_are_kept_where_that_is_asked_for(store: Path, tmp_path: Path) -> None:
+    assert train(store, tmp_path, "validation.keep=best", "phases.1.num_steps=1", "loader.ahead=2") == 0
+    scores = dict(read_metrics(tmp_path / "metrics/deterministic/metrics.csv")["val/mse"])
+    extra = read_checkpoint(tmp_path / "model_deterministic.pt")["extra"]
+    assert extra["best_score"] == min(scores.values())
+    assert scores[extra["best_step"] - 1] == extra["best_score"]
+    assert extra["steps"] == 8
+
+
+@pytest.mark.parametrize(
+    ("overrides", "code", "message"),
+    [
+        (["validation.keep=best", "validation.every=null"], 1, "needs validation.every=STEPS"),
+        (["devices=2", "run=null"], 2, "add run=FOLDER"),
+        (["loader.batch_size=0"], 1, "batch_size=0"),
+    ],
+)
+def test_what_cannot_be_trained_is_refused(
+    overrides: list[str], code: int, message: str, store: Path, tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    assert train(store, tmp_path, *overrides) == code
+    assert message in capsys.readouterr().err
+
+
+def start(store: Path, run: Path, *overrides: str) -> "subprocess.Popen[str]":
+    """Starts the command as a user does."""
+    command = [sys.executable, "-m", "worldmodel.app.cli", "train", f"data.path={store}", f"run={run}"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        [*command, *TINY, *overrides],
+        env=environment,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+
+
+def finish(process: "subprocess.Popen[str]") -> None:
+    output, _ = process.communicate(timeout=600)
+    assert process.returncode == 0, output
+
+
+@pytest.mark.slow
+def test_a_killed_process_carries_on(store: Path, tmp_path: Path) -> None:
+    finish(start(store, tmp_path / "whole"))
+    state = tmp_path / "killed" / "training.pt"
+    process = start(store, tmp_path / "killed")
+    deadline = time.monotonic() + 600
+    while not state.exists() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.002)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
+    assert state.exists()
+    finish(start(store, tmp_path / "killed"))
+    assert rows(tmp_path / "killed") == rows(tmp_path / "whole")
+
+
+@pytest.mark.slow
+def test_two_processes_and_compiled_parts_learn_what_one_plain_process_does(
+    store: Path, tmp_path: Path
+) -> None:
+    """What is random in a step differs between processes, so dropout and latent are left out."""
+    exact = ["model.dropout=0", "module.num_decoded=null", "phases.0.num_steps=5"]
+    exact += ["phases.1.num_steps=1", "latent=none", "validation.every=null"]
+    finish(start(store, tmp_path / "one", *exact, "loader.batch_size=4"))
+    finish(start(store, tmp_path / "two", *exact, "loader.batch_size=2", "devices=2", "strategy=ddp"))
+    finish(start(store, tmp_path / "compiled", *exact, "loader.batch_size=4", "compile=true"))
+    one = weights(tmp_path / "one" / "model_deterministic.pt")
+    errors = read_metrics(tmp_path / "one/metrics/deterministic/metrics.csv")["train/error"]
+    for other in ("two", "compiled"):
+        found = read_metrics(tmp_path / other / "metrics/deterministic/metrics.csv")["train/error"]
+        assert [step for step, _ in found] == [step for step, _ in errors] == list(range(5))
+        assert [error for _, error in found] == pytest.approx([error for _, error in errors], rel=1e-5)
+        for name, weight in weights(tmp_path / other / "model_deterministic.pt").items():
+            torch.testing.assert_close(weight, one[name], rtol=1e-3, atol=2e-5)

@@ -319,7 +319,7 @@ class ForwardModel(nn.Module):
 
     def motions(self, clip: Clip, memory: Memory, num_steps: int) -> Float[Tensor, "B S C"]:
         """Returns the codes of the recorded ego motion at the start of each core step."""
-        states = clip.state[:, self.history - 1 :].to(memory.features.dtype)
+        states = clip.state[:, self.history - 1 :].to(self.deviation_std.dtype)
         deviation = self.deviation(states, states[:, 0])[:, : num_steps * self.stride : self.stride]
         speed = memory.speed[:, None].expand(-1, num_steps)
         return self.embed_motion(deviation.flatten(0, 1), speed.flatten()).unflatten(0, (-1, num_steps))

@@ -1,0 +1,60 @@
+"""Two processes with half of the batch each have the loss and the gradient of one with all of it."""
+
+from pathlib import Path
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+
+from worldmodel.models import masked_bce
+from worldmodel.models.loss import occupancy_loss
+from worldmodel.training.distributed import mean_over_processes
+
+ROWS, FRAMES, HEIGHT, WIDTH = 4, 3, 8, 5
+
+
+def problem() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Returns features, targets and a mask that covers little of the first half and all of the second."""
+    generator = torch.Generator().manual_seed(0)
+    features = torch.randn(ROWS, FRAMES, 1, HEIGHT, WIDTH, generator=generator)
+    features[: ROWS // 2] *= 3
+    target = torch.rand(ROWS, FRAMES, 1, HEIGHT, WIDTH, generator=generator)
+    covered = torch.ones(ROWS, FRAMES, HEIGHT, dtype=torch.bool)
+    covered[: ROWS // 2, :, 2:] = False
+    return features, target, covered
+
+
+def work(rank: int, folder: str) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2)
+    rows = slice(rank * ROWS // 2, (rank + 1) * ROWS // 2)
+    features, target, covered = (part[rows] for part in problem())
+    for name, loss_fn in (("bce", masked_bce), ("occupancy", occupancy_loss)):
+        for count_fn in (mean_over_processes, lambda count: count):
+            weight = torch.ones((), requires_grad=True)
+            loss = loss_fn(weight * features, target, covered, count_fn=count_fn)
+            loss.backward()
+            found = torch.stack([loss.detach(), weight.grad])
+            dist.all_reduce(found)
+            if not rank:
+                kind = "exact" if count_fn is mean_over_processes else "naive"
+                torch.save(found / 2, Path(folder) / f"{name}_{kind}.pt")
+    dist.destroy_process_group()
+
+
+def test_masked_means_add_up_over_processes(tmp_path: Path) -> None:
+    mp.start_processes(work, args=(str(tmp_path),), nprocs=2, start_method="fork")
+    features, target, covered = problem()
+    for name, loss_fn in (("bce", masked_bce), ("occupancy", occupancy_loss)):
+        weight = torch.ones((), requires_grad=True)
+        loss = loss_fn(weight * features, target, covered)
+        loss.backward()
+        expected = torch.stack([loss.detach(), weight.grad])
+        torch.testing.assert_close(torch.load(tmp_path / f"{name}_exact.pt", weights_only=True), expected)
+        naive = torch.load(tmp_path / f"{name}_naive.pt", weights_only=True)
+        assert (naive - expected).abs().min() > 1e-3
+
+
+def test_a_single_process_counts_alone() -> None:
+    assert float(mean_over_processes(torch.tensor(7.0))) == pytest.approx(7.0)
