@@ -18,7 +18,15 @@ from planners.policy.network import (
     ValueNetwork,
 )
 from planners.policy.planner import PolicyPlanner
-from planners.policy.start import Adversarial, ContextStart, Posterior, PosteriorContextStart, WorldStart
+from planners.policy.start import (
+    Adversarial,
+    ContextStart,
+    Posterior,
+    PosteriorContextStart,
+    WorldStart,
+    load_frozen,
+)
+from planners.policy.value import Value
 from planners.policy.view import PolicyView, Situation, ViewSpec, look, proceed, situate, view_of
 
 __all__ = [
@@ -42,11 +50,13 @@ __all__ = [
     "PosteriorContextStart",
     "Situation",
     "Start",
+    "Value",
     "ValueNetwork",
     "ViewSpec",
     "WorldStart",
     "imagine",
     "imagine_through_views",
+    "load_frozen",
     "look",
     "proceed",
     "situate",

@@ -9,18 +9,19 @@
 (Henaff et al. 2019, sections 3 and 4; `docs/choosing-a-planner.md` says when to use which.)
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
-from torch import Generator, Tensor
+from torch import Generator, Tensor, nn
 
 from planners.policy.imagine import Imagination, ImagineFn, Start, imagine, noise_for
 from planners.policy.network import PolicyNetwork
 from planners.policy.start import StartFn
 from planners.policy.view import VEHICLES, view_of
+from worldmodel import costs
 from worldmodel.costs import DisagreementPenalty, disagreement
 from worldmodel.models.members import Members
 from worldmodel.models.view import move_view
@@ -41,6 +42,15 @@ class PolicyLoss:
 class PolicyLossFn(Protocol):
     """Policy, training windows, random numbers -> loss."""
 
+    @property
+    def modules(self) -> Sequence[nn.Module]:
+        """What is trained beside the policy."""
+        ...
+
+    def prepare(self, clips: Sequence[Clip], *, generator: Generator) -> None:
+        """Measures on recorded driving what has to be known beforehand."""
+        ...
+
     def __call__(self, policy: PolicyNetwork, clip: Clip, *, generator: Generator) -> PolicyLoss:
         """Returns the loss, differentiable in the policy's parameters."""
         ...
@@ -59,6 +69,15 @@ class Drive:
 @runtime_checkable
 class Extra(Protocol):
     """Something that is added to the imagined cost."""
+
+    @property
+    def modules(self) -> Sequence[nn.Module]:
+        """What is trained beside the policy."""
+        ...
+
+    def prepare(self, clips: Sequence[Clip], *, history: int, generator: Generator) -> None:
+        """Measures on recorded driving what has to be known beforehand."""
+        ...
 
     def __call__(self, policy: PolicyNetwork, drive: Drive, *, generator: Generator) -> PolicyLoss:
         """Returns a loss, weighted as it is to be added."""
@@ -87,6 +106,16 @@ class ImaginedCost:
     extras: Sequence[Extra] = ()
     imagine_fn: ImagineFn = field(default=imagine)
 
+    @property
+    def modules(self) -> Sequence[nn.Module]:
+        """Those of the extras."""
+        return [module for extra in self.extras for module in extra.modules]
+
+    def prepare(self, clips: Sequence[Clip], *, generator: Generator) -> None:
+        """Prepares the extras."""
+        for extra in self.extras:
+            extra.prepare(clips, history=self.start_fn.history, generator=generator)
+
     def __call__(self, policy: PolicyNetwork, clip: Clip, *, generator: Generator) -> PolicyLoss:
         start = self.start_fn(policy, clip, horizon=self.horizon, generator=generator)
         dream = self.imagine_fn(policy, start, noise=noise_for(policy, start, generator))
@@ -105,6 +134,15 @@ class ImaginedCost:
         return PolicyLoss(total, terms)
 
 
+@runtime_checkable
+class MembersFn(Protocol):
+    """Random numbers -> members (`worldmodel.models.members`)."""
+
+    def __call__(self, *, generator: Generator) -> Members:
+        """Returns members with masks of their own."""
+        ...
+
+
 @dataclass(frozen=True)
 class Disagreement:
     """MPUR's regulariser: how much dropout copies, or an ensemble, disagree about what the policy does.
@@ -118,14 +156,32 @@ class Disagreement:
         weight: `u_reg`.
     """
 
-    members_fn: Callable[[Generator], Members]
+    members_fn: MembersFn
     cost: Cost
     penalty: DisagreementPenalty
     weight: float = 0.5
 
+    @property
+    def modules(self) -> Sequence[nn.Module]:
+        """None: the statistics are measured, not trained."""
+        return ()
+
+    @torch.no_grad()
+    def prepare(self, clips: Sequence[Clip], *, history: int, generator: Generator) -> None:
+        """Measures what is usual: how much members disagree about the recorded drivers' own actions."""
+        found = []
+        for clip in clips:
+            members = self.members_fn(generator=generator)
+            action = clip.action[:, history - 1 : history - 1 + self.penalty.horizon]
+            hidden = members.init(clip.obs(history))
+            latent = members.sample_latent(hidden, action.shape[1], generator)
+            rollout = members.unroll(hidden, action.repeat_interleave(members.num, 0), latent)
+            found.append(disagreement(rollout, members.num, self.cost).stacked())
+        self.penalty.fit(costs.Disagreement(*torch.cat(found, dim=1)))
+
     def __call__(self, policy: PolicyNetwork, drive: Drive, *, generator: Generator) -> PolicyLoss:
         start, action = drive.start, drive.dream.rollout.action
-        members = self.members_fn(generator)
+        members = self.members_fn(generator=generator)
         with torch.no_grad():
             hidden = members.init(start.obs)
         repeated = (part.repeat_interleave(members.num, 0) for part in (action, start.latent))
@@ -143,6 +199,14 @@ class Imitation:
     """
 
     history: int = 10
+
+    @property
+    def modules(self) -> Sequence[nn.Module]:
+        """None."""
+        return ()
+
+    def prepare(self, clips: Sequence[Clip], *, generator: Generator) -> None:
+        """Does nothing."""
 
     def __call__(self, policy: PolicyNetwork, clip: Clip, *, generator: Generator) -> PolicyLoss:
         view = view_of(clip.obs(self.history), policy.view_spec)
@@ -170,6 +234,14 @@ class ExpertDistance:
     horizon: int = 20
     state_scale: Sequence[float] = (2.0, 0.5, 0.02, 1.5)
     imagine_fn: ImagineFn = field(default=imagine)
+
+    @property
+    def modules(self) -> Sequence[nn.Module]:
+        """None."""
+        return ()
+
+    def prepare(self, clips: Sequence[Clip], *, generator: Generator) -> None:
+        """Does nothing."""
 
     def __call__(self, policy: PolicyNetwork, clip: Clip, *, generator: Generator) -> PolicyLoss:
         history = self.start_fn.history

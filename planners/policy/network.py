@@ -19,7 +19,7 @@ from jaxtyping import Float
 from torch import Generator, Tensor, nn
 
 from planners.gradient import ActionBounds
-from planners.policy.view import PolicyView, ViewSpec
+from planners.policy.view import DEFAULT_VIEW, PolicyView, ViewSpec
 from worldmodel.scene import RasterSpec
 from worldmodel.scene.constant import constant
 from worldmodel.scene.raster import DEFAULT_SPEC
@@ -342,16 +342,28 @@ class ValueNetwork(nn.Module):
     """What driving on from a view is going to cost: an encoder like a policy's, and one number.
 
     Args:
-        policy: whose views it reads.
+        view: of the policy.
+        patch: see `ViewEncoder`, as the next two.
+        channels: of the convolutions.
+        features: of the encoder.
         scale: what an output of 1 stands for, about the sum of the costs ahead.
     """
 
-    def __init__(self, policy: PolicyNetwork, *, scale: float = 30.0) -> None:
+    def __init__(
+        self,
+        view: ViewSpec = DEFAULT_VIEW,
+        *,
+        patch: Sequence[int] = (3, 4),
+        channels: int = 32,
+        features: int = 128,
+        scale: float = 30.0,
+    ) -> None:
         super().__init__()
-        spec, sizes = policy.view_spec, policy._sizes
         self.scale = scale
-        self.encoder = ViewEncoder(spec.shape, len(spec.road_points), **sizes)  # type: ignore[arg-type]
-        self.head = _zero_linear(int(sizes["features"]), 1)  # type: ignore[call-overload]
+        self.encoder = ViewEncoder(
+            view.shape, len(view.road_points), patch=patch, channels=channels, features=features
+        )
+        self.head = _zero_linear(features, 1)
 
     def forward(self, view: PolicyView) -> Float[Tensor, " B"]:
         """Returns the expected discounted sum of the costs from here on."""

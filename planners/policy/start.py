@@ -13,11 +13,11 @@ from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
-from torch import Generator, Tensor
+from torch import Generator, Tensor, nn
 
 from planners.policy.imagine import Start, imagine, noise_for, repeat_rows
 from planners.policy.network import Policy
-from worldmodel.models import Context, FixedContext, ForwardModel, LearntContext
+from worldmodel.models import Context, FixedContext, ForwardModel, LearntContext, load_model
 from worldmodel.protocols import Cost, WorldModel
 from worldmodel.types import Clip, Obs
 
@@ -103,9 +103,13 @@ class WorldStart:
     """
 
     world: WorldModel
-    history: int
+    history: int = 10
     num_futures: int = 1
     latent_fn: LatentFn | None = None
+
+    def __post_init__(self) -> None:
+        if isinstance(self.world, nn.Module):  # no weight of it is to be trained, or dropped out
+            self.world.eval().requires_grad_(False)
 
     def __call__(self, policy: Policy, clip: Clip, *, horizon: int, generator: Generator) -> Start:
         obs, rows = repeat_rows(clip.obs(self.history), self.num_futures)
@@ -177,6 +181,11 @@ class Adversarial:
         drawn = torch.rand(len(latent), generator=generator, device=generator.device)
         is_moved = (drawn < self.share).to(latent.device)
         return torch.where(is_moved[:, None, None], latent.detach(), start.latent)
+
+
+def load_frozen(path: str) -> nn.Module:
+    """Returns the model saved at `path`, its parameters taking no gradient."""
+    return load_model(path).requires_grad_(False)
 
 
 def _fixed(source: Callable[[Obs, int], Context], obs: Obs, *, horizon: int, dt: float) -> Start:

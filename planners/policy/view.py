@@ -64,6 +64,9 @@ class ViewSpec:
         return tuple(product(self.ahead, self.aside))
 
 
+DEFAULT_VIEW = ViewSpec()
+
+
 @dataclass(frozen=True)
 class PolicyView(Indexed):
     """One moment, as seen by the driver.

@@ -1,5 +1,6 @@
 """One phase of a training: a Lightning fit that begins where an earlier, killed one of the folder got to."""
 
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -16,9 +17,20 @@ STATE = "training.pt"
 
 
 def train_phase(
-    config: Config, model: Any, module: TrafficDataModule, *, phase: Config, run: Run
+    config: Config,
+    model: Any,
+    module: TrafficDataModule,
+    *,
+    phase: Config,
+    run: Run,
+    learner: Callable[..., lightning.LightningModule] | None = None,
+    callbacks: Sequence[lightning.Callback] = (),
 ) -> dict[str, Any]:
     """Trains the model in place.
+
+    Args:
+        learner: what `config.module` describes, where it has been built already.
+        callbacks: more of them; they run before the best weights are chosen.
 
     Returns:
         What to keep beside the weights.
@@ -31,7 +43,7 @@ def train_phase(
         raise ValueError("validation.keep=best needs validation.every=STEPS and a split with a part `val`")
     state = TrainingState.read(run.folder / STATE, phase.name)
     budget = TimeBudget(None if config.seconds is None else config.seconds * phase.share)
-    best = KeepBest(model)
+    best = KeepBest(model, monitor=config.validation.monitor)
     resume = Resume(
         run.folder / STATE,
         phase=phase.name,
@@ -46,10 +58,11 @@ def train_phase(
     begin = f" from step {state.step}" if state.step else ""
     run.console.print(f"phase {phase.name}{begin}: at most {phase.num_steps} steps{limit}")
     bar = TrainingBar(run.console, phase.name, num_steps=phase.num_steps)
-    callbacks = [resume, StepSeeds(config.seed), budget, bar, *([best] if is_validated else [])]
-    trainer = make_trainer(config, callbacks, num_steps=phase.num_steps, is_validated=is_validated)
+    kept_best = [*callbacks, best] if is_validated else []
+    all_of_them = [resume, StepSeeds(config.seed), budget, bar, *kept_best]
+    trainer = make_trainer(config, all_of_them, num_steps=phase.num_steps, is_validated=is_validated)
     optimizer = partial(torch.optim.AdamW, **build(config.optimizer))
-    learner = build(config.module)(
+    learner = (learner or build(config.module))(
         model, optimizer=optimizer, num_steps=phase.num_steps, elapsed=budget.share
     )
     trainer.fit(learner, module)

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
+from worldmodel.app import train_policy
 from worldmodel.app.compose import Config, UsageError, build, with_values
 from worldmodel.app.phase import STATE, train_phase
 from worldmodel.app.run import Run
@@ -26,7 +27,11 @@ CHECKPOINT = "model.pt"
 
 
 def main(config: Config) -> None:
-    """Trains and saves `model.pt` in the run folder."""
+    """Trains and saves `model.pt` in the run folder; or `policy.pt`, where a policy is asked for."""
+    if "policy" in config:
+        _hush()
+        train_policy.main(config)
+        return
     if config.devices != 1 and config.run is None:
         raise UsageError("several processes have to find one folder; add run=FOLDER to the command")
     run = Run.start(config, "train")

@@ -1,0 +1,126 @@
+"""`worldmodel train policy=...`: recordings, and for most losses a forward model -> `policy.pt`.
+
+A policy is trained like a model, in one phase (`worldmodel.app.phase`): it stops with the budget, and carries
+on after a kill. What is kept are the weights that did best in validation, by the loss on windows of the
+validation part or, better, by driving its episodes (`policy.drive`): how well a policy drives swings from one
+snapshot to the next far more than its loss does.
+"""
+
+from collections.abc import Callable
+from itertools import islice
+from typing import Any
+
+import lightning
+import numpy as np
+import torch
+
+from worldmodel.app.compose import Config, UsageError, build, show, with_values
+from worldmodel.app.phase import STATE, train_phase
+from worldmodel.app.run import Run
+from worldmodel.data import Store
+from worldmodel.data.datamodule import TrafficDataModule
+from worldmodel.evaluation.protocol import Episode, Protocol, episodes
+from worldmodel.evaluation.suite import evaluate
+from worldmodel.models import save_model
+from worldmodel.protocols import Planner
+from worldmodel.scene import RasterSpec, Renderer
+
+POLICY = "policy.pt"
+FAILURE = "val/failure"
+
+
+def main(config: Config) -> None:
+    """Trains and saves `policy.pt` in the run folder.
+
+    Raises:
+        UsageError: the loss needs a forward model, and none is given.
+    """
+    if "${checkpoint}" in show(config.module) and config.checkpoint is None:
+        raise UsageError(
+            "this policy learns in a world model; train one and add checkpoint=RUN/model.pt to the command"
+        )
+    run = Run.start(config, "train")
+    run.stage("train", lambda: fit(config, run), files=(POLICY,))
+    run.close()
+
+
+def fit(config: Config, run: Run) -> None:
+    """Trains the policy and saves it."""
+    torch.set_num_threads(config.threads)
+    store: Store = build(config.data)
+    torch.manual_seed(config.seed)
+    policy = build(config.model)
+    module = datamodule(config, store, policy.spec)
+    learner = build(config.module)
+    batches = list(islice(module.train_dataloader(), config.policy.prepare_batches))
+    learner.keywords["loss_fn"].prepare(batches, generator=torch.Generator().manual_seed(config.seed))
+    (phase,) = config.phases
+    told = with_values(config, run=str(run.folder), phase=phase.name)
+    drives = [driver(config, store, policy)] if config.policy.drive.num_episodes else []
+    extra = train_phase(told, policy, module, phase=phase, run=run, learner=learner, callbacks=drives)
+    save_model(policy.eval(), run.folder / POLICY, extra={**extra, "policy": config.policy.name})
+    (run.folder / STATE).unlink(missing_ok=True)
+
+
+def datamodule(config: Config, store: Store, spec: RasterSpec) -> TrafficDataModule:
+    """Returns the loaders of windows as the loss needs them."""
+    loading = build(config.loader)
+    return TrafficDataModule(
+        store.recordings, store.split, history=config.policy.history, spec=spec, seed=config.seed, **loading
+    )
+
+
+def driver(config: Config, store: Store, policy: Any) -> "DriveEpisodes":
+    """Returns the callback that drives episodes of a part of the split.
+
+    Raises:
+        UsageError: the part holds no episode.
+    """
+    wanted, protocol = config.policy.drive, build(config.protocol)
+    found = episodes(store.recordings, getattr(store.split, wanted.part), protocol=protocol)
+    if not found:
+        raise UsageError(
+            f"no episode can be driven in the part {wanted.part!r}; give policy.drive.part=train"
+        )
+    rows = np.linspace(0, len(found) - 1, min(wanted.num_episodes, len(found))).round().astype(int)
+    make_planner: Callable[[Any], Planner] = build(wanted.planner)
+    chosen = [found[row] for row in rows.tolist()]
+    return DriveEpisodes(make_planner(policy), store, chosen, protocol=protocol, env=build(config.env))
+
+
+class DriveEpisodes(lightning.Callback):
+    """Drives episodes whenever there is a validation, and logs the shares of failures and crashes.
+
+    Args:
+        planner: the policy as it is at the time.
+        store: holds the recordings.
+        episodes: to drive.
+        protocol: by which they are judged.
+        env: as `configs/env` describes it.
+    """
+
+    def __init__(
+        self, planner: Planner, store: Store, episodes: list[Episode], *, protocol: Protocol, env: Any
+    ) -> None:
+        self.planner, self.store, self.episodes, self.protocol = planner, store, episodes, protocol
+        self.env = env
+        self._renderers: tuple[Renderer, ...] = ()
+
+    def on_validation_epoch_end(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
+    ) -> None:
+        """Drives."""
+        self._renderers = self._renderers or tuple(Renderer(one) for one in self.store.recordings)
+
+        def make_env(num_envs: int) -> Any:
+            return self.env(
+                self.store.recordings, self.episodes, num_envs,
+                protocol=self.protocol, renderers=self._renderers, autoreset_mode="Disabled",
+            )  # fmt: skip
+
+        rows = evaluate(
+            {"policy": self.planner}, make_env, self.episodes,
+            recordings=self.store.recordings, protocol=self.protocol, batch_size=len(self.episodes),
+        ).rows  # fmt: skip
+        pl_module.log(FAILURE, 1.0 - float(np.mean([row.success for row in rows])), prog_bar=True)
+        pl_module.log("val/crash", 1.0 - float(np.mean([row.safe for row in rows])))
