@@ -15,11 +15,18 @@ os.environ.setdefault("GOMP_SPINCOUNT", "0")
 os.environ.setdefault("NUMBA_THREADING_LAYER", "workqueue")
 
 
+def parser(description: str) -> argparse.ArgumentParser:
+    """Returns a command line that knows `--json`."""
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the numbers there")
+    return parser
+
+
 def parse(description: str) -> Path | None:
     """Returns where the command line wants the JSON, if anywhere."""
-    parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the numbers there")
-    return parser.parse_args().json
+    return parser(description).parse_args().json
 
 
 def rate(work: Callable[[], object], *, count: int, repeats: int = 7) -> float:

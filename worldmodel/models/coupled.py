@@ -309,7 +309,7 @@ class CoupledModel(nn.Module):
         if not torch.allclose(clip.view[:, self.history :], clip.state[:, self.history :, :3]):
             raise ValueError(
                 "the clip's future is drawn from elsewhere than the ego's poses, which a coupled model "
-                "predicts; load it with future_views=worldmodel.data.ego_future"
+                "predicts; load it with future_views=worldmodel.data.dataset.ego_future"
             )
         return clip.action[:, self.history - 1 :].to(self.motion_std.dtype)
 

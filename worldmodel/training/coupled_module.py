@@ -49,7 +49,13 @@ class CoupledModule(lightning.LightningModule):
         self.loss_fn, self.road_weight, self.motion_weight = loss_fn, road_weight, motion_weight
 
     def training_step(self, clip: Clip, batch_idx: int) -> Tensor:
-        """Returns the weighted sum of the errors + penalty, and logs each."""
+        """Returns the loss, and logs its terms."""
+        total, terms = self.loss(clip)
+        self.log_dict({f"train/{name}": value for name, value in terms.items()}, batch_size=len(clip.size))
+        return total
+
+    def loss(self, clip: Clip) -> tuple[Tensor, Mapping[str, Tensor]]:
+        """Returns the weighted sum of the errors + penalty, and each of them."""
         unroll = self.model.unroll_clip(clip, **self.unroll)
         target, covered = self.target(clip)
         names = [channel.name.lower() for channel in self.model.predicts]
@@ -59,10 +65,9 @@ class CoupledModule(lightning.LightningModule):
             for index, (logits, frames, name) in enumerate(channels)
         }
         motion, penalty = self.motion_error(unroll.motion, clip), unroll.penalty.mean()
-        logged = errors | {"motion": motion, "penalty": penalty, "error": errors["vehicles"]}
-        self.log_dict({f"train/{name}": value for name, value in logged.items()}, batch_size=len(target))
         road = sum(error for name, error in errors.items() if name != "vehicles")
-        return errors["vehicles"] + self.road_weight * road + self.motion_weight * motion + penalty
+        total = errors["vehicles"] + self.road_weight * road + self.motion_weight * motion + penalty
+        return total, errors | {"motion": motion, "penalty": penalty, "error": errors["vehicles"]}
 
     def validation_step(self, clip: Clip, batch_idx: int) -> None:
         """Logs the squared error of vehicles and motion, latents drawn from the prior as at planning time."""
