@@ -13,19 +13,32 @@ import torch
 from rich.console import Console
 from rich.table import Column
 from rich.table import Table as Printed
+from torch import Generator
 
 from worldmodel.app.compose import Config, UsageError, build, require, show
+from worldmodel.app.pictures import eventful_windows
 from worldmodel.app.report import write_report
 from worldmodel.app.run import Run, versions
 from worldmodel.data import Store
 from worldmodel.data.datamodule import TrafficDataModule
 from worldmodel.data.dataset import WindowDataset
-from worldmodel.evaluation.probe import Findings, Probe, measure, probe_of
+from worldmodel.evaluation.probe import Findings, Probe, doubt, measure, predict_mean, probe_of
 from worldmodel.evaluation.statistics import Interval, bootstrap_mean
 from worldmodel.evaluation.verdict import HORIZONS, Answer, differences, judge
 from worldmodel.models import load_model
+from worldmodel.scene import Channel, relative_pose
 from worldmodel.types import Clip
-from worldmodel.viz import Curve, Media, ReportInputs, Section, Table, curve_chart
+from worldmodel.viz import (
+    Curve,
+    Future,
+    Media,
+    ReportInputs,
+    Section,
+    Table,
+    curve_chart,
+    doubt_grid,
+    encode_png,
+)
 
 
 def main(config: Config) -> None:
@@ -41,7 +54,9 @@ def main(config: Config) -> None:
         )
     answers = judge(found, probe.model.dt, miss=config.miss)
     run.write("check.json", as_json(answers, found))
-    write_report(page(config, answers, found, probe), run.folder)
+    with run.timed("draw"):
+        pictures = doubts(config, probe, clips)
+        write_report(page(config, answers, found, pictures, dt=probe.model.dt), run.folder)
     print_answers(answers, found)
     run.close()
 
@@ -74,7 +89,7 @@ def held_out(config: Config, probe: Probe, *, num: int) -> tuple[WindowDataset, 
     if len(order) < 2:
         raise UsageError(f"{len(order)} window to look at, two are needed; raise windows= or lower stride=")
     batches = np.array_split(order, -(-len(order) // config.batch_size))
-    return dataset, [dataset.collate([dataset[i] for i in batch]) for batch in batches]
+    return dataset, [dataset.collate([dataset[int(i)] for i in batch]) for batch in batches]
 
 
 def as_json(answers: Sequence[Answer], found: Findings) -> dict[str, Any]:
@@ -101,9 +116,35 @@ def print_answers(answers: Sequence[Answer], found: Findings) -> None:
 # -- the page
 
 
-def page(config: Config, answers: Sequence[Answer], found: Findings, probe: Probe) -> ReportInputs:
+def doubts(config: Config, probe: Probe, clips: Sequence[Clip], *, num: int = 2) -> tuple[Media, ...]:
+    """Returns pictures of the eventful windows: recorded, predicted, and where latents and members part."""
+    clip, history = eventful_windows(iter(clips), probe.model, num=num), probe.model.history
+    channel, spec = probe.model.spec.channels.index(Channel.VEHICLES), probe.model.spec
+    latents = probe.prior(clip, num_samples=config.samples, generator=Generator().manual_seed(config.seed))
+    mean, parts = predict_mean(probe, clip, latents), doubt(probe, clip, latents, num_members=config.members)
+    steps = [step for step in (round(one / probe.model.dt) for one in HORIZONS) if step <= mean.shape[1]]
+    found = []
+    for row in range(len(clip.size)):
+        raster = clip.image[row, history - 1 :].float() / 255
+        pose = relative_pose(clip.state[row, history - 1 :, :3], clip.view[row, history - 1 :])
+        boxes = torch.cat([pose, clip.size[row].expand(len(pose), 2)], dim=1).numpy()
+        predicted = raster.clone()
+        predicted[1:, channel] = mean[row, :, 0]
+        spread = {
+            f"over {name}": part[row, :, 0].clamp_min(0).sqrt().numpy()
+            for name, part in (("latents", parts.aleatoric), ("members", parts.epistemic))
+        }
+        shown = (Future(raster.numpy(), boxes), Future(predicted.numpy(), boxes))
+        picture = doubt_grid(*shown, spread, steps, spec, dt=probe.model.dt)
+        where = "Recording {}, vehicle row {}, frame {}.".format(*clip.origin[row].tolist())
+        found.append(Media(encode_png(picture), where))
+    return tuple(found)
+
+
+def page(
+    config: Config, answers: Sequence[Answer], found: Findings, pictures: tuple[Media, ...], *, dt: float
+) -> ReportInputs:
     """Returns what the page shows."""
-    dt = probe.model.dt
     good = sum(one.is_good is True for one in answers)
     judged = sum(one.is_good is not None for one in answers)
     return ReportInputs(
@@ -113,8 +154,14 @@ def page(config: Config, answers: Sequence[Answer], found: Findings, probe: Prob
         sections=(
             Section("Answers", table=_answer_table(answers)),
             Section("Error by horizon", LEADS["error"], _error_table(found, dt), (_error_chart(found, dt),)),
-            Section("What it depends on", LEADS["use"], media=(_use_chart(found, dt),)),
-            Section("Does it know when it is wrong?", LEADS["honest"], media=_honesty_charts(found, dt)),
+            Section("What it depends on", LEADS["use"], media=_use_charts(found, dt)),
+            Section(
+                "Does it know when it is wrong?",
+                LEADS["honest"],
+                media=_honesty_charts(found, dt),
+                is_wide=False,
+            ),
+            Section("Where it doubts", LEADS["doubt"], media=pictures),
             Section("Bounds", LEADS["bounds"], media=(_bound_chart(answers, found, dt),)),
         ),
         made={"command": "worldmodel check", "seed": str(config.seed), **versions()},
@@ -136,6 +183,10 @@ LEADS = {
         "How often pixels were occupied that were predicted with some probability; on the diagonal it is "
         "honest. Then the variance over latents (aleatoric: the past does not decide it) and over dropout "
         "members (epistemic: the model does not know it), beside the squared error."
+    ),
+    "doubt": (
+        "The windows in which most changes. Bright is unsure, on one scale: over latents the past does not "
+        "decide it, over members the model does not know it. Seen from where the rasters are drawn."
     ),
     "bounds": (
         "Split conformal prediction: below the threshold a pixel may be called free. Thresholds come from "
@@ -183,22 +234,28 @@ def _error_chart(found: Findings, dt: float) -> Media:
     )
 
 
-def _use_chart(found: Findings, dt: float) -> Media:
+def _use_charts(found: Findings, dt: float) -> tuple[Media, ...]:
     x = _seconds(found, dt)
-    groups = {"actions": ("model", "shuffled"), "latents": ("posterior", "prior", "zero")}
-    if found.latent is None:
-        del groups["latents"]
-    panels = {
-        title: {NAMES[name]: Curve(x, found.error[name].mean(0)) for name in names}
-        for title, names in groups.items()
-    }
-    rms = {
-        name: Curve(x, np.sqrt(change.mean(0) / np.maximum(found.error["model"].mean(0), 1e-12)))
+    error = {name: one.mean(0) for name, one in found.error.items()}
+    changes = {
+        name: Curve(x, np.sqrt(change.mean(0) / np.maximum(error["model"], 1e-12)))
         for name, change in found.response.items()
     }
-    panels["change over error"] = rms
-    caption = "Right: how much manoeuvres of the ego change the prediction, root mean squares."
-    return Media(curve_chart(panels, xlabel="horizon [s]"), caption)
+    actions = {
+        "squared error": {NAMES[name]: Curve(x, error[name]) for name in ("model", "shuffled")},
+        "change of the prediction over its error": changes,
+    }
+    caption = "Actions: those of another driver, and manoeuvres against keeping speed (root mean squares)."
+    charts = [Media(curve_chart(actions, xlabel="horizon [s]"), caption)]
+    if found.latent is not None:
+        names = ("posterior", "prior", "zero")
+        latents = {
+            "squared error": {NAMES[name]: Curve(x, error[name]) for name in names},
+            "error relative to z = 0": {NAMES[name]: Curve(x, error[name] / error["zero"]) for name in names},
+        }
+        caption = "Latents: below one where a z that saw the future helps."
+        charts.append(Media(curve_chart(latents, xlabel="horizon [s]"), caption))
+    return tuple(charts)
 
 
 def _honesty_charts(found: Findings, dt: float) -> tuple[Media, ...]:

@@ -89,7 +89,7 @@ def imagine(config: Config, probe: Probe, clip: Clip) -> Rollouts:
             rows["recorded actions"][f"z sample {i + 1}"] = world.unroll(hidden, action, z)
         axis = _dimension(config, probe, clip)
         rows[f"latent dimension {axis} of {dim}"] = {
-            f"z = {value:+g}": world.unroll(hidden, action, _along(zero, axis, value))
+            f"z = {value:+g}": world.unroll(hidden, action, _along(zero, axis, float(value)))
             for value in config.sweep
         }
     ways = manoeuvres(clip.state[:, history - 1, 3], num_steps, world.dt)
@@ -151,7 +151,7 @@ def page(config: Config, sections: list[Section]) -> ReportInputs:
 def _dimension(config: Config, probe: Probe, clip: Clip) -> int:
     dim = probe.model.latent.dim
     if config.dimension is None:
-        return strongest_dimension(probe, clip, value=max(config.sweep))
+        return strongest_dimension(probe, clip, value=float(max(config.sweep)))
     if not 0 <= config.dimension < dim:
         raise UsageError(f"dimension={config.dimension}, but this latent has {dim}: 0 to {dim - 1}")
     return int(config.dimension)

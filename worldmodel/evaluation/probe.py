@@ -24,6 +24,7 @@ from worldmodel.evaluation.reliability import Bins, catching_threshold, occupanc
 from worldmodel.models import CopyContext, CoupledModel, CoupledWorld, ForwardModel
 from worldmodel.models.diagnosis import EnergyGap, LatentUse, energy_gap, latent_use
 from worldmodel.models.energy import prior_latents
+from worldmodel.models.forward_model import EDGE
 from worldmodel.models.view import move_view
 from worldmodel.scene import Channel, comoving_views, kinematics, relative_pose
 from worldmodel.types import Clip
@@ -180,16 +181,32 @@ def predict(
     return logits[:, :, :1].sigmoid()
 
 
+def doubt(probe: Probe, clip: Clip, latents: Float[Tensor, "N B S Z"], *, num_members: int) -> VarianceParts:
+    """Returns the variance of every pixel `(B, T, 1, H, W)` over latents and over dropout members.
+
+    A member's masks are the same for every latent.
+    """
+    members = [
+        [predict(probe, clip, one, masks=Generator().manual_seed(seed)) for one in latents]
+        for seed in range(num_members)
+    ]
+    return split_variance(torch.stack([torch.stack(one) for one in members]))
+
+
 def copied(probe: Probe, clip: Clip) -> Float[Tensor, "B T 1 H W"]:
-    """Returns what copying predicts, seen from where the windows are drawn."""
+    """Returns what copying predicts, seen from where the windows are drawn.
+
+    Grey values stay as far from 0 and 1 as a model's do, which alone lowers an error a little.
+    """
     model, history = probe.model, probe.model.history
     frames = CopyContext(model.spec)(clip.obs(history), clip.image.shape[1] - history).image
     now = clip.state[:, history - 1]
     views = comoving_views(now, frames.shape[1], model.dt)
     pose = relative_pose(clip.view[:, history:], views).to(frames.dtype)
-    if float(pose.abs().max()) < 1e-4:
-        return frames
-    return move_view(frames.flatten(0, 1), pose.flatten(0, 1), model.spec).unflatten(0, frames.shape[:2])
+    if float(pose.abs().max()) > 1e-4:
+        looked = move_view(frames.flatten(0, 1), pose.flatten(0, 1), model.spec)
+        frames = looked.unflatten(0, frames.shape[:2])
+    return frames.clamp(EDGE, 1 - EDGE)
 
 
 def manoeuvres(speed: Float[Tensor, " B"], num_steps: int, dt: float) -> dict[str, Float[Tensor, "B T 2"]]:
@@ -224,13 +241,7 @@ def _measure_batch(
     zero = torch.zeros_like(prior[0])
     drawn = torch.stack([predict(probe, clip, one) for one in prior[:num_samples]])
     mean = drawn.mean(0)
-    dropped = torch.stack(
-        [
-            torch.stack([predict(probe, clip, one, masks=_masks(seed)) for one in prior[:num_samples]])
-            for seed in range(num_members)
-        ]
-    )
-    variance = split_variance(dropped)
+    variance = doubt(probe, clip, prior[:num_samples], num_members=num_members)
     total = variance.aleatoric + variance.epistemic
     action = clip.action[:, history - 1 :]
     images = {
@@ -263,11 +274,6 @@ def _measure_batch(
 def predict_mean(probe: Probe, clip: Clip, latents: Float[Tensor, "N B S Z"]) -> Float[Tensor, "B T 1 H W"]:
     """Returns the mean prediction over several latents."""
     return torch.stack([predict(probe, clip, one) for one in latents]).mean(0)
-
-
-def _masks(seed: int) -> Generator:
-    """A member's masks are the same for every latent."""
-    return Generator().manual_seed(seed)
 
 
 def _covered_mean(

@@ -3,7 +3,7 @@
 from worldmodel.viz.chart import Curve, Rate, curve_chart, rate_chart
 from worldmodel.viz.cost_field import CostField, draw_field, evaluate_field
 from worldmodel.viz.draw import draw_ego, paint_raster, strip
-from worldmodel.viz.future import Future, future_frames, future_grid
+from worldmodel.viz.future import Future, doubt_grid, future_frames, future_grid
 from worldmodel.viz.layout import encode_png, grid, stack, write_text
 from worldmodel.viz.report import AgentResult, Comparison, Media, ReportInputs, Section, Table, render_report
 from worldmodel.viz.video import decode_video, encode_video
@@ -26,6 +26,7 @@ __all__ = [
     "Table",
     "curve_chart",
     "decode_video",
+    "doubt_grid",
     "draw_ego",
     "draw_field",
     "encode_png",

@@ -72,7 +72,10 @@ def curve_chart(
                 axis.set_ylim(bottom=min(0.0, axis.get_ylim()[0]))
         handles = {h.get_label(): h for axis in axes for h in axis.get_legend_handles_labels()[0]}
         figure.legend(
-            handles.values(), handles.keys(), loc="outside upper center", ncols=min(len(handles), 4)
+            handles.values(),
+            handles.keys(),
+            loc="outside upper center",
+            ncols=min(len(handles), 2 * len(panels), 4),
         )
         return _svg(figure)
 

@@ -3,6 +3,8 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+import cv2
+import matplotlib
 import numpy as np
 from jaxtyping import Float
 
@@ -52,6 +54,39 @@ def future_frames(groups: Groups, spec: RasterSpec, *, dt: float = 0.1, scale: i
             label = f"{step * dt:+.1f} s" if step else "seen"
             halves.append(grid(pictures, rows=[name for name, _ in part], columns=[label]))
         yield _beside(halves)
+
+
+def doubt_grid(
+    future: Future,
+    predicted: Future,
+    doubts: Mapping[str, Float[np.ndarray, "T H W"]],
+    steps: Sequence[int],
+    spec: RasterSpec,
+    *,
+    dt: float = 0.1,
+    scale: int = 3,
+) -> Picture:
+    """Returns what was recorded, what was predicted, and heat maps of standard deviations, all on one scale.
+
+    Args:
+        steps: 1 is the first of the predicted frames, as in `Future`; `doubts` start there.
+    """
+    top = max(float(one[[step - 1 for step in steps]].max()) for one in doubts.values())
+    rows = [[_draw(one, step, spec, scale) for step in steps] for one in (future, predicted)]
+    for doubt in doubts.values():
+        heats = [_heat(doubt[step - 1] / max(top, 1e-9), spec, scale) for step in steps]
+        boxes = [predicted.ego[step].astype(float) for step in steps]
+        rows.append([draw_ego(heat, box, spec, scale=scale) for heat, box in zip(heats, boxes, strict=True)])
+    columns = [f"in {step * dt:.1f} s" for step in steps]
+    return grid(rows, rows=["recorded", "predicted", *doubts], columns=columns, size=16)
+
+
+def _heat(share: Float[np.ndarray, "H W"], spec: RasterSpec, scale: int) -> Picture:
+    """Values in [0, 1] as colours, turned as `paint_raster` turns them."""
+    layer = np.rot90(np.clip(share, 0.0, 1.0), k=-1).astype(np.float32)
+    size = (spec.height * scale, spec.width * scale)
+    smooth = np.clip(cv2.resize(layer, size, interpolation=cv2.INTER_LINEAR), 0.0, 1.0)
+    return (np.asarray(matplotlib.colormaps["inferno"](smooth))[..., :3] * 255).round().astype(np.uint8)
 
 
 def _draw(future: Future, step: int, spec: RasterSpec, scale: int) -> Picture:

@@ -1,0 +1,187 @@
+"""Checks of models whose faults are known; the command, its files and its one-line errors."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from tests.app.factories import save_small_store
+from tests.models.factories import HISTORY, HORIZON, SPEC, make_clip
+from worldmodel.app.cli import main
+from worldmodel.evaluation.probe import Findings, copied, manoeuvres, measure, predict, probe_of
+from worldmodel.evaluation.verdict import growth, judge, longest_run
+from worldmodel.models import CoupledModel, ForwardModel, GaussianLatent, save_model
+from worldmodel.scene import kinematics
+from worldmodel.types import Clip
+
+
+def make_model(*, dim: int = 0, std: float = 0.0, dropout: float = 0.1) -> ForwardModel:
+    torch.manual_seed(0)
+    latent = GaussianLatent(8, 16, dim=dim) if dim else None
+    model = ForwardModel(spec=SPEC, history=HISTORY, channels=8, latent=latent, dropout=dropout)
+    if std:
+        for name, part in model.named_parameters():
+            if name.startswith(("core", "decoder", "expander")) and part.ndim > 1:
+                torch.nn.init.normal_(part, std=std)
+    return model.eval().requires_grad_(False)
+
+
+def make_coupled() -> CoupledModel:
+    torch.manual_seed(0)
+    latent = GaussianLatent(4, 4, dim=2)
+    model = CoupledModel(spec=SPEC, history=HISTORY, latent=latent, features=(4, 8, 8), width=8, channels=4)
+    return model.eval().requires_grad_(False)
+
+
+def make_clips(num: int = 2) -> list[Clip]:
+    clips = [make_clip(4, seed=i, relative_speed=3.0 * i - 2) for i in range(num)]
+    return [
+        replace(clip, origin=clip.origin + 10 * i * torch.tensor([0, 1, 0])) for i, clip in enumerate(clips)
+    ]
+
+
+def find(model: ForwardModel | CoupledModel, clips: list[Clip]) -> Findings:
+    return measure(probe_of(model), clips, num_samples=2, num_members=2)
+
+
+def test_an_untrained_model_is_found_to_be_copying() -> None:
+    found = find(make_model(dim=2), make_clips())
+    for name in ("model", "shuffled", "posterior", "prior", "zero"):
+        np.testing.assert_allclose(found.error[name], found.error["copy"], atol=2e-3)
+    answers = {one.name: one for one in judge(found, 0.1, miss=0.5)}
+    assert answers["action"].verdict.startswith("ignored") and answers["action"].is_good is False
+    assert answers["latent"].verdict.startswith("ignored")
+    assert answers["range"].is_good is False
+    assert "none" in answers["spread"].verdict
+
+
+def test_a_model_that_knows_the_future_passes() -> None:
+    """Targets are the model's own predictions: it uses what it is given, beats copying, and is sure of it."""
+    model, clips = make_model(std=0.3, dropout=0.0), []
+    probe = probe_of(model)
+    for clip in make_clips(4):
+        generator = torch.Generator().manual_seed(len(clips))
+        action = torch.randn(4, HORIZON, 2, generator=generator) * torch.tensor([4.0, 0.02])
+        clip = probe.redirect(clip, action)
+        clip = replace(clip, action=torch.cat([clip.action[:, : HISTORY - 1], action], dim=1))
+        future = predict(probe, clip, torch.zeros(4, 2, 0))
+        image = clip.image.clone()
+        image[:, HISTORY:, 1:2] = (future * 255).round().to(torch.uint8)
+        clips.append(replace(clip, image=image))
+    found = find(model, clips)
+    assert found.error["model"].max() < 1e-4 < found.error["shuffled"].mean()
+    answers = {one.name: one for one in judge(found, 0.1, miss=0.5)}
+    assert answers["action"].is_good and answers["action"].verdict.startswith("yes")
+    assert answers["range"].is_good and answers["range"].numbers["better_to"] == pytest.approx(1.0)
+    assert answers["latent"].verdict == "none: the model is deterministic"
+    assert len(answers["bounds"].numbers["threshold"]) == HORIZON
+
+
+def test_variance_is_told_apart() -> None:
+    only_latent = find(make_model(dim=2, std=0.3, dropout=0.0), make_clips())
+    assert float(only_latent.variance.aleatoric.mean()) > 0
+    assert float(only_latent.variance.epistemic.mean()) <= 1e-6
+    only_masks = find(make_model(std=0.3, dropout=0.3), make_clips())
+    assert float(only_masks.variance.aleatoric.max()) == 0.0
+    assert float(only_masks.variance.epistemic.mean()) > 1e-6
+
+
+def test_a_coupled_model_is_asked_the_same() -> None:
+    """Drawn from the ego's poses, which in these clips are the co-moving ones; untrained it copies."""
+    clips = [replace(one, view=one.state[..., :3]) for one in make_clips()]
+    found = find(make_coupled(), clips)
+    np.testing.assert_allclose(found.error["model"], found.error["copy"], atol=2e-3)
+    assert found.latent is not None and found.gap is not None
+    assert len(judge(found, 0.1, miss=0.5)) == 7
+
+
+def test_copying_is_seen_from_where_the_windows_are_drawn() -> None:
+    """An ego that falls 2 m behind sees the copied car 2 m farther ahead."""
+    probe, clip = probe_of(make_model()), make_clip(1)
+    view = clip.view.clone()
+    view[:, HISTORY:, 0] -= 2.0
+    moved = copied(probe, replace(clip, view=view))[0, 0, 0]
+    rows = torch.arange(SPEC.height).float().unsqueeze(1)
+
+    def place(image: torch.Tensor) -> float:
+        occupied = (image - 0.02).clamp_min(0)
+        return float((occupied * rows).sum() / occupied.sum())
+
+    shift = place(copied(probe, clip)[0, 0, 0]) - place(moved)
+    assert shift * SPEC.resolution == pytest.approx(2.0, abs=0.1)
+
+
+def test_manoeuvres_do_what_they_are_called() -> None:
+    speed = torch.tensor([10.0, 20.0])
+    start = torch.zeros(2, 4)
+    start[:, 3] = speed
+    ends = {
+        name: kinematics.rollout(start, way, 0.1)[:, -1] for name, way in manoeuvres(speed, 30, 0.1).items()
+    }
+    torch.testing.assert_close(ends["keep"][:, 0], 3 * speed, atol=1e-3, rtol=0)
+    assert float(ends["brake"][0, 3]) == pytest.approx(0.0, abs=1e-3)
+    assert float(ends["accelerate"][1, 3]) == pytest.approx(26.0, abs=1e-3)
+    torch.testing.assert_close(ends["left"][:, 1], torch.full((2,), 3.7), atol=0.3, rtol=0)
+    torch.testing.assert_close(ends["right"][:, 1], -ends["left"][:, 1], atol=1e-3, rtol=0)
+
+
+def test_small_parts_of_the_verdicts() -> None:
+    assert longest_run([False, True, True, False, True]) == (1, 3)
+    assert longest_run([False, False]) == (0, 0)
+    steps = np.arange(1, 31)
+    assert growth(0.01 * steps**1.5) == pytest.approx(1.5)
+
+
+def test_what_is_no_world_model_is_refused() -> None:
+    with pytest.raises(ValueError, match="Linear is no world model"):
+        probe_of(torch.nn.Linear(1, 1))
+
+
+SMALL = ("threads=1", "windows=6", "stride=5", "batch_size=4", "samples=2", "members=2", "horizon=10")
+
+
+def save_inputs(folder: Path) -> list[str]:
+    save_small_store(folder / "store")
+    torch.manual_seed(0)
+    model = ForwardModel(channels=8, latent=GaussianLatent(8, 16, dim=2))
+    save_model(model, folder / "model.pt")
+    return ["data=store", f"data.path={folder / 'store'}"]
+
+
+@pytest.mark.slow
+def test_the_command_prints_writes_and_draws(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = [*save_inputs(tmp_path), *SMALL, f"run={tmp_path / 'run'}"]
+    assert main(["check", str(tmp_path / "model.pt"), *arguments]) == 0
+    out = capsys.readouterr().out
+    assert "is the action used?" in out and "report.html" in out
+    found = json.loads((tmp_path / "run" / "check.json").read_text())
+    assert found["windows"] == 6
+    assert set(found["answers"]) == {"action", "latent", "range", "occupancy", "spread", "bounds", "growth"}
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert page.count("<svg") >= 5 and page.count("data:image/png") == 2
+    assert main(["report", f"of={tmp_path / 'run'}"]) == 0
+    assert (tmp_path / "run" / "report.html").read_text() == page
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        ([], 2, "checkpoint is missing; add checkpoint="),
+        (["nowhere.pt"], 1, "nowhere.pt: no such file"),
+        (["checkpoint=nowhere.pt"], 1, "nowhere.pt: no such file"),
+        (["{model}", "part=val"], 2, "part=val: the split has no frames for val"),
+        (["{model}", "windows=1"], 2, "1 window to look at, two are needed"),
+        (["{model}", "{model}"], 2, "is no override"),
+    ],
+)
+def test_a_mistake_is_one_line(
+    arguments: list[str], code: int, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = save_inputs(tmp_path)
+    words = [word.format(model=tmp_path / "model.pt") for word in arguments]
+    assert main(["check", *words, *data]) == code
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1
