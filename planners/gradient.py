@@ -167,7 +167,24 @@ class GradientPlanner:
             warm_start: a further sequence to start from; takes one of the `num_starts` places.
         """
         objective = make_objective(self.model, self.cost, obs, discount=self.discount)
-        speed = obs.state[:, -1, 3]
+        return self.improve(
+            objective, obs.state[:, -1, 3], starts=None if warm_start is None else warm_start[:, None]
+        )
+
+    def improve(
+        self,
+        objective: Objective,
+        speed: Float[Tensor, " B"],
+        *,
+        starts: Float[Tensor, "B N T 2"] | None = None,
+    ) -> Plan:
+        """Returns the best action sequence met under an objective.
+
+        Args:
+            objective: of sequences over the horizon.
+            speed: to start with [m/s].
+            starts: sequences to start from; each takes one of the `num_starts` places.
+        """
         scale = self.bounds.scale(speed)[:, None, None]  # (B, 1, 1, 2)
         spread, dt = self.spread.to(scale), self.model.dt
 
@@ -176,26 +193,26 @@ class GradientPlanner:
 
         found = minimise(
             lambda knots: objective(actions(knots)),
-            self._starts(scale, warm_start),
+            self._starts(scale, starts),
             low=scale.new_tensor(self.bounds.low),
             high=scale.new_tensor(self.bounds.high),
             num_iterations=self.num_iterations,
             learning_rate=self.learning_rate,
         )
         action = actions(found.argument[:, None])[:, 0]
-        start = torch.cat([torch.zeros_like(obs.state[:, -1, :3]), speed[:, None]], dim=-1)
+        start = torch.cat([torch.zeros_like(speed)[:, None].expand(-1, 3), speed[:, None]], dim=-1)
         return Plan(action=action, ego=rollout(start, action, dt), cost=found.cost)
 
     def _starts(
-        self, scale: Float[Tensor, "B 1 1 2"], warm_start: Float[Tensor, "B T 2"] | None
-    ) -> Float[Tensor, "B N K 2"]:
-        num_constant = self.num_starts - (warm_start is not None)
-        constant = scale.new_tensor(CONSTANT_STARTS)[:num_constant, None]  # (N, 1, 2)
+        self, scale: Float[Tensor, "B 1 1 2"], given: Float[Tensor, "B N T 2"] | None
+    ) -> Float[Tensor, "B M K 2"]:
+        num_given = 0 if given is None else given.shape[1]
+        constant = scale.new_tensor(CONSTANT_STARTS)[: max(self.num_starts - num_given, 0), None]  # (N, 1, 2)
         starts = constant.expand(len(scale), -1, self.gather.shape[0], -1)
-        if warm_start is None:
+        if given is None:
             return starts
-        knots = self.gather.to(scale) @ (warm_start.to(scale) / scale[:, 0])
-        return torch.cat([knots[:, None], starts], dim=1)
+        knots = self.gather.to(scale) @ (given.to(scale) / scale)
+        return torch.cat([knots, starts], dim=1)
 
 
 def interpolation(num_knots: int, horizon: int) -> Float[Tensor, "horizon num_knots"]:

@@ -20,6 +20,7 @@ def make_objective(
     cost: Cost,
     obs: Obs,
     *,
+    hidden: Hidden | None = None,
     latent: Float[Tensor, "B T Z"] | None = None,
     previous_action: Float[Tensor, "B 2"] | None = None,
     discount: float = 0.99,
@@ -34,11 +35,12 @@ def make_objective(
         model: predicts the rollouts; differentiable in the actions if it is to be used with gradients.
         cost: judges them.
         obs: the scenes.
+        hidden: what `model.init(obs)` returns, where it is known already.
         latent: of the model, over the whole horizon; drawn from the prior with a fixed seed when left out.
         previous_action: what was executed last; read from the newest two states when left out.
         discount: of a step.
     """
-    hidden = model.init(obs)
+    hidden = model.init(obs) if hidden is None else hidden
     previous_action = last_action(obs, model.dt) if previous_action is None else previous_action
     rows = torch.arange(obs.batch_size, device=obs.state.device)
 

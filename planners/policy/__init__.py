@@ -1,5 +1,6 @@
 """Policies: networks that stand in for planning, what they are trained on, and how they plan."""
 
+from planners.policy.distillation import Distillation
 from planners.policy.imagine import Imagination, Start, imagine, imagine_through_views, start_from
 from planners.policy.loss import (
     Disagreement,
@@ -17,7 +18,7 @@ from planners.policy.network import (
     PolicyNetwork,
     ValueNetwork,
 )
-from planners.policy.planner import PolicyPlanner
+from planners.policy.planner import PolicyPlanner, PolicyProposal
 from planners.policy.start import (
     Adversarial,
     ContextStart,
@@ -33,6 +34,7 @@ __all__ = [
     "Adversarial",
     "ContextStart",
     "Disagreement",
+    "Distillation",
     "ExpertDistance",
     "GaussianHead",
     "Imagination",
@@ -45,6 +47,7 @@ __all__ = [
     "PolicyLossFn",
     "PolicyNetwork",
     "PolicyPlanner",
+    "PolicyProposal",
     "PolicyView",
     "Posterior",
     "PosteriorContextStart",

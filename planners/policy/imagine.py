@@ -71,7 +71,7 @@ class ImagineFn(Protocol):
 def imagine(policy: Policy, start: Start, *, noise: Float[Tensor, "B T E"] | None = None) -> Imagination:
     """Drives, then differentiates the world model along the driven actions."""
     with torch.no_grad():
-        trip = _drive(policy, start, noise=noise)
+        trip = travel(policy, start, noise=noise)
     views, last = _stack(trip.views), trip.situation
     action = policy(views, None if noise is None else noise.flatten(0, 1)).unflatten(0, (-1, start.horizon))
     rollout = start.world.unroll(start.hidden, action, start.latent)
@@ -99,7 +99,7 @@ def imagine_through_views(
         noise: of the policy.
         detach_every: truncates: no gradient passes from one group of so many steps to the one before.
     """
-    trip = _drive(policy, start, noise=noise, detach_every=detach_every)
+    trip = travel(policy, start, noise=noise, detach_every=detach_every)
     frames, first = trip.frames, situate(start.obs, policy.view_spec)
     variances = [one.variance for one in frames if one.variance is not None]
     rollout = Rollout(
@@ -134,20 +134,23 @@ def noise_for(
 
 
 @dataclass(frozen=True)
-class _Trip:
+class Trip:
+    """A drive step by step: views and actions, the frames they led to, and the situation at the end."""
+
     views: Sequence[PolicyView]
     actions: Sequence[Tensor]
     frames: Sequence[Prediction]
     situation: Situation
 
 
-def _drive(
+def travel(
     policy: Policy,
     start: Start,
     *,
     noise: Float[Tensor, "B T E"] | None = None,
     detach_every: int | None = None,
-) -> _Trip:
+) -> Trip:
+    """Returns the drive of a policy, step by step; differentiable as a whole."""
     spec, hidden = policy.view_spec, start.hidden
     situation, views, actions, frames = situate(start.obs, spec), [], [], []
     for tick in range(start.horizon):
@@ -160,7 +163,7 @@ def _drive(
         views.append(view)
         actions.append(action)
         frames.append(frame)
-    return _Trip(views, actions, frames, situation)
+    return Trip(views, actions, frames, situation)
 
 
 def detached(hidden: Any) -> Any:

@@ -1,7 +1,14 @@
 """A policy as a planner: the fast one acts at once, the hybrid improves on it by gradient."""
 
-import torch
+from dataclasses import replace
 
+import torch
+from jaxtyping import Float
+from torch import Generator, Tensor
+
+from planners.gradient import GradientPlanner
+from planners.objective import make_objective
+from planners.policy.imagine import start_from, travel
 from planners.policy.network import Policy
 from planners.policy.view import view_of
 from worldmodel.scene import rollout
@@ -36,3 +43,48 @@ class PolicyPlanner:
         return Plan(
             action=action, ego=rollout(start, action.to(start), spec.dt), cost=torch.zeros_like(start[:, 0])
         )
+
+
+class PolicyProposal:
+    """The hybrid: the policy drives through the world model, and the planner starts from what it did.
+
+    A `WarmPlanner`: inside `RecedingHorizon` the rest of the last plan is a further start. By the planner's
+    objective the plan is never worse than the policy's own drive. The history is read once for both.
+
+    Args:
+        policy: proposes.
+        planner: improves.
+
+    Example:
+        >>> from planners import RecedingHorizon
+        >>> hybrid = RecedingHorizon(PolicyProposal(policy, GradientPlanner(world, cost)))  # doctest: +SKIP
+    """
+
+    def __init__(self, policy: Policy, planner: GradientPlanner) -> None:
+        self.policy, self.planner = policy, planner
+
+    def reset(self, seed: int | None = None) -> None:
+        """Restarts the planner's random numbers."""
+        self.planner.reset(seed)
+
+    def plan(self, obs: Obs, *, warm_start: Float[Tensor, "B T 2"] | None = None) -> Plan:
+        """Returns the best of the proposal and what was found from it and from the warm start."""
+        planner = self.planner
+        with torch.no_grad():
+            generator = Generator(obs.state.device).manual_seed(0)
+            start = start_from(planner.model, obs, horizon=planner.horizon, generator=generator)
+            proposal = torch.stack(list(travel(self.policy, start).actions), dim=1).unsqueeze(1)
+        objective = make_objective(
+            planner.model, planner.cost, obs,
+            hidden=start.hidden, latent=start.latent, discount=planner.discount,
+        )  # fmt: skip
+        starts = proposal if warm_start is None else torch.cat([proposal, warm_start[:, None]], dim=1)
+        speed = obs.state[:, -1, 3]
+        found = planner.improve(objective, speed, starts=starts)
+        with torch.no_grad():
+            proposed = objective(proposal)[:, 0]
+        is_better = proposed < found.cost
+        action = torch.where(is_better[:, None, None], proposal[:, 0], found.action)
+        still = torch.cat([torch.zeros_like(speed)[:, None].expand(-1, 3), speed[:, None]], dim=-1)
+        ego = rollout(still, action, planner.model.dt)
+        return replace(found, action=action, ego=ego, cost=torch.where(is_better, proposed, found.cost))

@@ -110,4 +110,5 @@ def test_scenes_do_not_influence_one_another() -> None:
 
 def test_values_start_at_zero() -> None:
     policy = make_policy()
-    assert ValueNetwork(policy)(make_view(policy)).tolist() == [0.0, 0.0]
+    value = ValueNetwork(policy.view_spec, channels=4, features=8)
+    assert value(make_view(policy)).tolist() == [0.0, 0.0]
