@@ -94,6 +94,15 @@ def test_the_best_weights_are_kept_where_that_is_asked_for(store: Path, tmp_path
     assert extra["steps"] == 8
 
 
+def test_time_ends_a_training_that_validates_nothing(store: Path, tmp_path: Path) -> None:
+    wanted = ["seconds=1e-6", "validation.every=null", "curriculum=growing", "loader.ahead=2"]
+    assert train(store, tmp_path, *wanted) == 0
+    for phase in PHASES:
+        found = read_metrics(tmp_path / "metrics" / phase / "metrics.csv")
+        assert [step for step, _ in found["train/error"]] == [0]
+        assert "val/mse" not in found
+
+
 @pytest.mark.parametrize(
     ("overrides", "code", "message"),
     [

@@ -90,7 +90,7 @@ def make_trainer(
         logger=[build(one) for one in config.logger.values()],
         log_every_n_steps=config.log_every,
         check_val_every_n_epoch=None,
-        val_check_interval=config.validation.every if is_validated else 1.0,
+        val_check_interval=config.validation.every if is_validated else num_steps,
         limit_val_batches=1.0 if is_validated else 0,
         num_sanity_val_steps=0,
         use_distributed_sampler=False,
