@@ -9,6 +9,8 @@ import torch
 from omegaconf import OmegaConf
 from torch import Generator, Tensor
 
+from worldmodel.app.compose import build as hydra_build
+from worldmodel.app.compose import compose
 from worldmodel.models import ForwardModel, Latent, NoLatent
 from worldmodel.models.checkpoint import build, plain
 from worldmodel.scene import RasterSpec
@@ -132,6 +134,15 @@ def test_computes_in_bfloat16_under_autocast(path: Path) -> None:
         drawn = latent.prior(hidden.bfloat16(), seeded(0))
     assert bool(sample.z.isfinite().all()) and bool(sample.penalty.isfinite().all())
     assert bool(drawn.isfinite().all())
+
+
+@every
+def test_is_chosen_by_name(path: Path) -> None:
+    config = compose("train", [f"latent={path.stem}"])
+    latent = hydra_build(config.latent)
+    assert type(latent) is type(make(path))
+    hidden = torch.randn(2, config.model.channels, 8, 4)
+    assert latent.posterior(hidden, torch.randn(2, FEATURES, 8, 4)).z.shape == (2, latent.dim)
 
 
 @every
