@@ -118,14 +118,22 @@ class StepSeeds(lightning.Callback):
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, *args: Any
     ) -> None:
         """Seeds a training step."""
-        torch.manual_seed(hash((self.seed, trainer.global_step, trainer.global_rank)) % 2**63)
+        _seed(pl_module.device, self.seed, trainer.global_step, trainer.global_rank)
 
     def on_validation_batch_start(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, batch: Any, batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:  # fmt: skip
         """Seeds a validation batch."""
-        torch.manual_seed(hash((self.seed, VALIDATION, batch_idx)) % 2**63)
+        _seed(pl_module.device, self.seed, VALIDATION, batch_idx)
+
+
+def _seed(device: torch.device, *numbers: int) -> None:
+    seed = hash(numbers) % 2**63
+    # `torch.manual_seed` formats a stack trace for every absent accelerator: a millisecond on a CPU.
+    torch.default_generator.manual_seed(seed)
+    if device.type != "cpu":
+        torch.manual_seed(seed)
 
 
 def _csv_loggers(trainer: lightning.Trainer) -> list[CsvLogger]:
