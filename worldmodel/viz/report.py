@@ -5,6 +5,7 @@ A section whose input is empty is left out. Nothing is fetched from anywhere whe
 
 import base64
 import html
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.resources import files
@@ -100,7 +101,7 @@ class Section:
     @property
     def id(self) -> str:
         """Name of the link target."""
-        return "-".join(self.title.lower().split())
+        return "-".join(re.findall(r"[a-z0-9]+", self.title.lower()))
 
 
 @dataclass(frozen=True)
