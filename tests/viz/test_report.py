@@ -46,7 +46,7 @@ def make_inputs() -> ReportInputs:
     return ReportInputs(
         title="A title", headline="It works.", question="Does it?", pictures=(png,),
         agents=(agent,),
-        sections=(Section("Is it sure?", "A lead.", Table(("a",), (("more than twenty-four letters",),)), (png,)),),
+        sections=(Section("Is it sure?", "A lead.", Table(("a",), (("a rather long sentence",),)), (png,)),),
         highlight="mpc_learnt", agent_charts=(rates,),
         comparisons=(Comparison("learnt - copy", 0.1, 0.02, 0.2),),
         prediction_table=Table(("horizon", "MSE"), (("0.5 s", 0.0052),)), prediction_charts=(chart,),
