@@ -11,8 +11,9 @@ Then PPUU's and the split model are each trained for the same CPU time on block 
 each with its own learning rate, and predict the vehicle channel 2 s ahead on held-out windows, under the
 recorded actions, seen from the ego, with latents from the prior:
 
-  *_error         mean squared error over covered pixels; `copy_error` repeats the newest frame
-  error_ratio     the split model's over PPUU's
+  *_error         mean squared error over covered pixels, in thousandths; `copy_error` repeats a frame
+  error_ratio     the split model's over PPUU's; PPUU is born grey, so a short training says little: try
+                  `--seconds 600`
 """
 
 import itertools
@@ -153,13 +154,13 @@ def train(
 
 @torch.no_grad()
 def held_out_error(predict: Predict, clips: list[Clip]) -> float:
-    """Mean squared error of the vehicle channel over covered pixels and 20 steps."""
+    """Mean squared error of the vehicle channel over covered pixels and 20 steps, in thousandths."""
     torch.manual_seed(0)
     errors = [
         squared_error(predict(clip), vehicles(clip)[:, -HORIZON:], clip.covered[:, -HORIZON:, None, :, None])
         for clip in clips
     ]
-    return torch.cat(errors).mean().item()
+    return 1e3 * torch.cat(errors).mean().item()
 
 
 def vehicles(clip: Clip) -> Tensor:

@@ -1,5 +1,7 @@
 """Small observations and clips whose content is known."""
 
+from dataclasses import replace
+
 import torch
 
 from worldmodel.scene import RasterSpec, comoving_views, kinematics, render_boxes
@@ -40,3 +42,10 @@ def make_clip(batch: int = 2, *, speed: float = 10.0, seed: int = 0, relative_sp
 def make_obs(batch: int = 2, **kwargs: float) -> Obs:
     """Returns the history of `make_clip`."""
     return make_clip(batch, **kwargs).obs(HISTORY)  # type: ignore[arg-type]
+
+
+def shortened(clip: Clip, horizon: int) -> Clip:
+    """Returns the clip with fewer frames of future."""
+    frames = HISTORY + horizon
+    cut = {name: getattr(clip, name)[:, :frames] for name in ("image", "state", "view", "covered")}
+    return replace(clip, action=clip.action[:, : frames - 1], **cut)

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from tests.models.factories import HISTORY, HORIZON, SPEC, make_clip, make_obs
+from tests.models.factories import HISTORY, HORIZON, SPEC, make_clip, make_obs, shortened
 from worldmodel.models import CoupledModel, CoupledWorld, GaussianLatent
 from worldmodel.models.coupled import motions
 from worldmodel.protocols import WorldModel
@@ -263,9 +263,3 @@ def test_overfits_one_batch() -> None:
         optimizer.step()
     assert errors[-1][0] < 0.3 * errors[0][0]
     assert errors[-1][1] < 0.3 * errors[0][1]
-
-
-def shortened(clip: Clip, horizon: int) -> Clip:
-    frames = HISTORY + horizon
-    cut = {name: getattr(clip, name)[:, :frames] for name in ("image", "state", "view", "covered")}
-    return replace(clip, action=clip.action[:, : frames - 1], **cut)

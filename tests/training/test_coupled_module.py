@@ -1,6 +1,7 @@
 """Training the coupled model: what the loss weighs, the warm start, one real Lightning run, its presets."""
 
 from functools import partial
+from importlib.resources import files
 from pathlib import Path
 
 import lightning
@@ -8,7 +9,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from tests.models.factories import HISTORY, HORIZON, SPEC, make_clip
+from tests.models.factories import HISTORY, HORIZON, SPEC, make_clip, shortened
 from worldmodel.app.compose import build, compose
 from worldmodel.data import Stats
 from worldmodel.models import CoupledModel, GaussianLatent, NoLatent, load_model, save_model
@@ -16,10 +17,14 @@ from worldmodel.models.coupled import CoupledUnroll
 from worldmodel.training import CoupledModule, set_motion_normalisation, with_latent
 from worldmodel.types import Clip
 
+LATENTS = Path(str(files("configs"))) / "latent"
 
-def make_module(latent: GaussianLatent | None = None, **kwargs: float) -> CoupledModule:
+
+def make_module(latent: GaussianLatent | None = None, *, channels: int = 4, **kwargs: float) -> CoupledModule:
     torch.manual_seed(0)
-    model = CoupledModel(spec=SPEC, history=HISTORY, features=(8, 8, 8), width=16, channels=4, latent=latent)
+    model = CoupledModel(
+        spec=SPEC, history=HISTORY, features=(8, 8, 8), width=16, channels=channels, latent=latent
+    )
     optimizer = partial(torch.optim.Adam, lr=2e-3)
     return CoupledModule(model, optimizer=optimizer, num_steps=8, **kwargs)  # type: ignore[arg-type]
 
@@ -85,6 +90,7 @@ def test_fits_under_lightning(tmp_path: Path) -> None:
         enable_model_summary=False,
         enable_checkpointing=False,
         max_steps=8,
+        limit_val_batches=1,
     )
     before = trainer.validate(module, one, verbose=False)[0]
     trainer.fit(module, one, one)
@@ -107,3 +113,22 @@ def test_presets_train_with_what_they_need(name: str, parameters: int) -> None:
     views = build(config.loader.future_views)(clip.state, HISTORY, 0.1)
     torch.testing.assert_close(views, clip.state[:, HISTORY:, :3])
     assert views.shape[1] == HORIZON
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in LATENTS.glob("*.yaml")))
+def test_takes_every_latent(name: str) -> None:
+    """Each is inferred, drawn from its prior, and moves the prediction unless it is empty."""
+    latent = build(compose("train", ["model=coupled_small", f"latent={name}"]).latent)
+    model = with_latent(make_module(channels=16).model, latent).train()
+    clip = shortened(make_clip(), 2)
+    unroll = model.unroll_clip(clip, generator=torch.Generator().manual_seed(0))
+    (unroll.logits.square().mean() + unroll.penalty.mean()).backward()
+    assert unroll.penalty.isfinite().all()
+    assert model.infer_latents(clip).shape == (2, 2, latent.dim)
+    assert model.eval().unroll_clip(clip, use_prior=True).logits.isfinite().all()
+    if latent.dim:
+        torch.nn.init.normal_(model.image_decoder.layers[-1].weight)
+        z = torch.randn(2, 2, latent.dim, requires_grad=True)
+        model.unroll_clip(clip, latents=z).logits.square().mean().backward()
+        assert z.grad is not None
+        assert (z.grad != 0).any()
