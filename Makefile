@@ -19,7 +19,7 @@ BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install -qq --no-compile --disable-pip-version-check -c constraints.txt $(PIP_ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test fast lint docs bench constraints clean
+.PHONY: help demo test fast lint docs bench results constraints clean
 .DELETE_ON_ERROR:
 
 help:  ## list the targets
@@ -49,6 +49,9 @@ bench: .venv/.runtime  ## run every benchmark; numbers go to runs/bench/
 		echo "== $$script"; \
 		$(BIN)/python $$script --json runs/bench/$$(basename $$script .py).json; \
 	done
+
+results: .venv/.runtime  ## docs/results.md anew, in about three hours; goes on where it was; needs ../shared/data
+	@$(BIN)/worldmodel results
 
 constraints: .venv/.dev  ## pin what .venv holds into constraints.txt
 	@{ sed -n '/^#/p' constraints.txt; \

@@ -4,9 +4,12 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
 from tests.app.factories import save_model, save_small_store
 from worldmodel.app.cli import main
+from worldmodel.app.compose import UsageError, compose
+from worldmodel.app.evaluate import agent_key, weights_of, with_aliases
 from worldmodel.app.source import held_out_block, shipped_for_training
 from worldmodel.evaluation.table import read_episodes
 from worldmodel.scene import RasterSpec
@@ -20,6 +23,12 @@ KEYS = {
     "success_low",
     "success_high",
     "distance",
+    "mean_jerk",
+    "front",
+    "rear",
+    "side",
+    "off_road",
+    "reverse",
     "latency_ms",
 }
 
@@ -51,6 +60,27 @@ def test_an_evaluation_writes_rows_and_rates(tmp_path: Path, capsys: pytest.Capt
     parts = {path: path.stat().st_mtime_ns for path in (tmp_path / "run" / "parts").iterdir()}
     assert main(wanted) == 0
     assert parts == {path: path.stat().st_mtime_ns for path in (tmp_path / "run" / "parts").iterdir()}
+
+
+def test_an_agent_is_driven_with_several_checkpoints(tmp_path: Path) -> None:
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        save_model(tmp_path / f"{seed}.pt")
+    also = [f"+also.mpc_s{seed}={{like:mpc_learnt,checkpoint:{tmp_path / f'{seed}.pt'}}}" for seed in (0, 1)]
+    wanted = arguments(tmp_path, "agent=[no_action]", "max_episodes=1", "protocol=ppuu", *also)
+    wanted = [*wanted, "ours=mpc_s1", "against=[mpc_s0,no_action]"]
+    config = with_aliases(compose("evaluate", wanted[1:]))
+    assert list(config.agent) == ["no_action", "mpc_s0", "mpc_s1"]
+    assert weights_of(config, "mpc_s1") == [tmp_path / "1.pt"]
+    assert agent_key(config, "mpc_s0") != agent_key(config, "mpc_s1")
+    before = agent_key(config, "mpc_s0")
+    (tmp_path / "0.pt").write_bytes((tmp_path / "1.pt").read_bytes())
+    assert agent_key(config, "mpc_s0") != before
+
+    with pytest.raises(UsageError, match="idm does not read checkpoint"):
+        with_aliases(compose("evaluate", ["+also.a={like:idm,checkpoint:a.pt}"]))
+    with pytest.raises(UsageError, match="agent is one of human"):
+        with_aliases(compose("evaluate", ["+also.a={like:idmm}"]))
 
 
 @pytest.mark.parametrize(

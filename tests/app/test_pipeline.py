@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from textwrap import dedent
 
@@ -75,29 +75,24 @@ def test_two_stages_run_at_a_time(tmp_path: Path) -> None:
 
 def test_a_change_reruns_what_depends_on_it(tmp_path: Path) -> None:
     def stages(content: str = "result") -> list[Stage]:
-        work = "cat {it}/out > $run/out"
-        return [
-            make("a", f"echo {content} > $run/out"),
-            make("b"),
-            make("ab", work, it="a"),
-            make("bb", work, it="b"),
-        ]
+        of_a, of_b = (make(f"of-{one}", "cat {it} > $run/out", it=f"{one}/out") for one in ("a", "b"))
+        return [make("a", f"echo {content} > $run/out"), make("b"), of_a, of_b]
 
     run(tmp_path, stages())
     (tmp_path / "a" / "left").touch()
     diary(tmp_path)
-    assert run(tmp_path, stages("other")) == {"a": "done", "b": "cached", "ab": "done", "bb": "cached"}
-    assert diary(tmp_path) == ["a", "ab"]
+    assert run(tmp_path, stages("other")) == {"a": "done", "b": "cached", "of-a": "done", "of-b": "cached"}
+    assert diary(tmp_path) == ["a", "of-a"]
     assert not (tmp_path / "a" / "left").exists()  # nothing of the old configuration is left
 
     # The same weights again: nobody downstream notices that the stage ran.
-    assert run(tmp_path, stages("   other"))["ab"] == "cached"
+    assert run(tmp_path, stages("   other"))["of-a"] == "cached"
     # A result that was changed or lost is made again.
     diary(tmp_path)
-    (tmp_path / "ab" / "out").write_text("tampered")
-    (tmp_path / "bb" / "out").unlink()
+    (tmp_path / "of-a" / "out").write_text("tampered")
+    (tmp_path / "of-b" / "out").unlink()
     run(tmp_path, stages("   other"))
-    assert diary(tmp_path) == ["ab", "bb"]
+    assert diary(tmp_path) == ["of-a", "of-b"]
 
 
 def test_a_failed_stage_takes_along_only_those_that_need_it(tmp_path: Path) -> None:
@@ -191,35 +186,50 @@ def test_interrupted_it_leaves_nothing_at_work(tmp_path: Path) -> None:
         fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)  # nobody holds it
 
 
-TEMPLATES: Mapping[str, object] = {
-    "model": {"command": "train", "each": {"train": ["x", "y"]}, "budget": 100, "outputs": ["model.pt"]},
-    "drive": {
-        "command": "evaluate",
-        "each": {"agent": ["ours", "idm"], "train": ["x"]},
-        "overrides": ["run_is={agent}", "also.a={like:policy,path:{model}/model.pt}"],
-    },
-}
 CHOICES = {
     "train": {"x": {"overrides": ["data=x"]}, "y": {"overrides": ["data=y"], "expect": 5}},
-    "agent": {"ours": {"needs": {"model": "model-{train}"}, "overrides": ["ours={agent}"]}, "idm": None},
+    "agent": {
+        "ours": {"inputs": {"checkpoint": "model-{train}/model.pt"}, "overrides": ["a={agent}"]},
+        "idm": None,
+    },
 }
 
 
 def test_templates_become_stages() -> None:
-    templates = {**TEMPLATES, "drive": {**TEMPLATES["drive"], "needs": {"model": "model-y"}}}  # type: ignore[dict-item]
+    templates = {
+        "model": {"command": "train", "each": {"train": ["x", "y"]}, "budget": 100, "outputs": ["model.pt"]},
+        "drive": {"command": "evaluate", "each": {"agent": ["ours", "idm"], "train": ["x"]}},
+    }
     stages = {one.name: one for one in expand(templates, CHOICES, scale=0.5)}
     assert list(stages) == ["model-x", "model-y", "drive-ours-x", "drive-idm-x"]
     assert stages["model-x"].overrides == ("data=x", "seconds=50")
     assert (stages["model-x"].seconds, stages["model-y"].seconds) == (50, 55)
     ours = stages["drive-ours-x"]
-    assert ours.overrides == (
-        "ours=ours",
-        "data=x",
-        "run_is=ours",
-        "also.a={like:policy,path:{model}/model.pt}",
+    assert ours.overrides == ("a=ours", "data=x", "checkpoint={checkpoint}")
+    assert ours.needs == {"checkpoint": "model-x/model.pt"} and not stages["drive-idm-x"].needs
+    assert ours.labels == {"stage": "drive", "table": "", "agent": "ours", "train": "x"}
+
+
+def test_a_stage_gathers_the_results_of_several() -> None:
+    templates = {
+        "policy": {"command": "train", "each": {"train": ["x"], "seed": [0, 1]}},
+        "drive": {
+            "command": "evaluate",
+            "each": {"train": ["x"]},
+            "gather": {"seed": [0, 1]},
+            "needs": {"s{seed}": "policy-{train}-{seed}/policy.pt"},
+            "overrides": ["cluster=scene", "also.p_s{seed}={like:policy,path:{s{seed}}}"],
+        },
+    }
+    choices = {**CHOICES, "seed": {"0": {"overrides": ["seed=0"]}, "1": None}}
+    drive = expand(templates, choices)[-1]
+    assert drive.needs == {"s0": "policy-x-0/policy.pt", "s1": "policy-x-1/policy.pt"}
+    assert drive.overrides[1:] == (
+        "cluster=scene",
+        "also.p_s0={like:policy,path:{s0}}",
+        "also.p_s1={like:policy,path:{s1}}",
     )
-    assert ours.needs == {"model": "model-x"} and stages["drive-idm-x"].needs == {"model": "model-y"}
-    assert ours.labels == {"stage": "drive", "agent": "ours", "train": "x"}
+    assert fill(drive.overrides[2], {"s0": "runs/0.pt"}) == "also.p_s0={like:policy,path:runs/0.pt}"
 
 
 def test_mistakes_in_templates_are_named() -> None:

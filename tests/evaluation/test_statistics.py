@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from worldmodel.evaluation.statistics import bootstrap_mean, paired_difference, wilson
+from worldmodel.evaluation.statistics import bootstrap_mean, bootstrap_seeds, paired_difference, wilson
 
 
 @pytest.mark.parametrize(("successes", "n"), [(0, 10), (7, 10), (10, 10), (111, 183)])
@@ -44,3 +44,21 @@ def test_bad_input_is_refused():
         bootstrap_mean(np.zeros(0))
     with pytest.raises(ValueError, match="2 and 3 values"):
         paired_difference(np.zeros(2), np.zeros(3))
+
+
+def test_seeds_are_resampled_as_well_as_clusters() -> None:
+    rng = np.random.default_rng(0)
+    clusters = np.repeat(np.arange(20), 5)
+    same = np.repeat(rng.random(20), 5)  # one value a cluster
+    one = bootstrap_seeds(same[None], clusters)
+    alone = bootstrap_mean(same, clusters)
+    assert one.estimate == pytest.approx(alone.estimate)
+    assert (one.low, one.high) == (pytest.approx(alone.low, abs=0.02), pytest.approx(alone.high, abs=0.02))
+    # Seeds that agree add nothing; seeds that differ widen the interval by as much as they differ.
+    twice = bootstrap_seeds(np.stack([same, same]), clusters)
+    assert (twice.estimate, twice.low, twice.high) == pytest.approx((one.estimate, one.low, one.high))
+    apart = bootstrap_seeds(np.stack([same - 1, same + 1]), clusters)
+    assert apart.estimate == pytest.approx(one.estimate)
+    assert apart.low < one.low - 0.8 and apart.high > one.high + 0.8
+    with pytest.raises(ValueError, match="one cluster for each episode"):
+        bootstrap_seeds(np.zeros((2, 3)), np.zeros(2))

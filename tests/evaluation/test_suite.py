@@ -136,6 +136,12 @@ def test_the_summary_has_the_agreed_names(tmp_path):
         "success_low",
         "success_high",
         "distance",
+        "mean_jerk",
+        "front",
+        "rear",
+        "side",
+        "off_road",
+        "reverse",
         "latency_ms",
     ]
     assert list(summary["agents"]) == ["a", "b"]

@@ -118,6 +118,7 @@ COMMANDS = {
             ("agent=[human,mpc_learnt]", "which to run, of configs/agent"),
             ("protocol=v1", "the criterion: v1 or ppuu"),
             ("cluster=vehicle_id", "what paired intervals resample: vehicle_id or scene"),
+            ("+also.NAME={like:AGENT,checkpoint:FILE}", "the same agent with other weights, too"),
             *RUN,
         ),
         (
@@ -125,11 +126,40 @@ COMMANDS = {
             "worldmodel evaluate data=us101_c data.path=block_C.csv.gz checkpoint=model.pt cluster=scene",
         ),
     ),
+    "predict": Command(
+        "how well a model predicts",
+        "Predicts held-out windows and compares the rasters with what was recorded: squared error as a\n"
+        "share of copying's, overlap and sharpness at 0.5, 1, 2 and 3 s; every step in prediction.csv.",
+        (
+            ("checkpoint=FILE", "the model (required); or as the first word"),
+            ("windows=512", "predicted, drawn at random"),
+            ("part=test", "of the split"),
+            *RUN,
+        ),
+        ("worldmodel predict runs/demo/2026-11-22_10-00-00/model.pt",),
+        takes="checkpoint",
+    ),
     "report": Command(
         "a finished run -> its HTML page, again",
         "Renders report.html anew from what a run folder holds.",
         (("of=FOLDER", "the run folder (required)"),),
         ("worldmodel report of=runs/demo/2026-11-22_10-00-00",),
+    ),
+    "results": Command(
+        "the whole table of results, in about three hours",
+        "Trains every model and policy of docs/results.md, drives and scores them, and writes results.md,\n"
+        "results.csv and results.json. Each stage is a command with a run folder below run=; killed and\n"
+        "started again, it goes on, and does again only what depends on something that has changed.",
+        (
+            ("profile=full", "or quick: a few stages, five minutes"),
+            ("scale=1.0", "times the time of every training"),
+            ("jobs=2", "stages at a time, each on threads=1"),
+            ('only="drive_policy-*"', "these stages, and what they need"),
+            ("plan=true", "list the stages, run none"),
+            ("mona=FOLDER us101_c=FILE", "the recordings that do not ship"),
+            ("run=runs/results", "write there"),
+        ),
+        ("worldmodel results", "worldmodel results profile=quick run=runs/quick"),
     ),
 }
 

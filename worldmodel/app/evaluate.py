@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,14 +16,14 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Column, Table
 
-from worldmodel.app.compose import Config, UsageError, build, require
+from worldmodel.app.compose import Config, UsageError, build, compose, require
 from worldmodel.app.run import Run
 from worldmodel.data import Store
 from worldmodel.evaluation.protocol import Episode, Protocol, episodes
 from worldmodel.evaluation.statistics import Interval
 from worldmodel.evaluation.suite import EpisodeResult, Results, evaluate, measure_latency, to_obs
 from worldmodel.evaluation.table import compare, summarise
-from worldmodel.models import load_forward_model
+from worldmodel.models import load_model
 from worldmodel.protocols import Planner
 from worldmodel.scene import RasterSpec, Renderer
 
@@ -31,11 +31,15 @@ SUMMARY = "summary.json"
 LATENCY = "latency.json"
 RATES = ("safe", "success")
 CLUSTERS = ("vehicle_id", "scene")
+CHECKPOINTS = ("checkpoint", "policy_checkpoint")
+"""Values of the configuration that agents read weights from."""
+WEIGHTS = ".pt"
 
 
 def main(config: Config) -> None:
     """Drives, judges, prints the table."""
     torch.set_num_threads(config.threads)
+    config = with_aliases(config)
     course = make_course(config)
     check_agents(config, course.spec)
     run = Run.start(config, "evaluate")
@@ -108,21 +112,75 @@ def check_agents(config: Config, spec: RasterSpec) -> None:
         raise UsageError("no agent to evaluate; give agent= a list of names")
     if config.cluster not in CLUSTERS:
         raise UsageError(f"cluster={config.cluster!r}, expected one of {', '.join(CLUSTERS)}")
-    if any(uses_checkpoint(config, name) for name in config.agent):
-        require(config, "checkpoint")
-        load_forward_model(config.checkpoint, spec=spec)
+    for name in CHECKPOINTS:
+        if f"${{{name}}}" in OmegaConf.to_yaml(config.agent):
+            require(config, name)
+    for path in sorted({path for name in config.agent for path in weights_of(config, name)}):
+        load_model(path, spec=spec)
 
 
-def uses_checkpoint(config: Config, name: str) -> bool:
-    """Returns whether the agent is made from the checkpoint."""
-    return "${checkpoint}" in OmegaConf.to_yaml(config.agent[name])
+def with_aliases(config: Config) -> Config:
+    """Returns the configuration with the agents of `also`: new names, checkpoints of their own.
+
+    `also.NAME={like: AGENT, checkpoint: FILE, ...}` is the agent of `configs/agent` with these values in
+    place of the run's.
+
+    Raises:
+        UsageError: no such agent, or one that does not read such a value.
+    """
+    if not config.also:
+        return config
+    agents = _plain(config.agent) if "agent" in config else {}
+    for name, alias in config.also.items():
+        values = dict(alias)
+        like = values.pop("like", None)
+        if like is None:
+            raise UsageError(f"also.{name} is like no agent; write also.{name}={{like:AGENT,...}}")
+        template = _plain(compose("evaluate", [f"agent=[{like}]"]).agent)[like]
+        for key, value in values.items():
+            if f"${{{key}}}" not in json.dumps(template):
+                raise UsageError(f"also.{name}.{key}: the agent {like} does not read {key}")
+            template = _replaced(template, f"${{{key}}}", value)
+        agents[name] = template
+    return OmegaConf.merge(
+        {key: value for key, value in config.items_ex(False) if key != "agent"}, {"agent": agents}
+    )
+
+
+def _plain(config: Config) -> Any:
+    """Returns dicts and lists, interpolations as written."""
+    return OmegaConf.to_container(config)
+
+
+def _replaced(node: Any, text: str, value: Any) -> Any:
+    """Returns a configuration with a value in place of the strings that are `text`."""
+    if isinstance(node, dict):
+        return {key: _replaced(one, text, value) for key, one in node.items()}
+    if isinstance(node, list):
+        return [_replaced(one, text, value) for one in node]
+    return value if node == text else node
+
+
+def weights_of(config: Config, name: str) -> list[Path]:
+    """Returns the files of weights that the agent's configuration names."""
+
+    def paths(node: Any) -> Iterator[Path]:
+        if isinstance(node, dict | list):
+            for one in node.values() if isinstance(node, dict) else node:
+                yield from paths(one)
+        elif isinstance(node, str) and node.endswith(WEIGHTS):
+            yield Path(node)
+
+    return list(paths(OmegaConf.to_container(config.agent[name], resolve=True)))
 
 
 def agent_key(config: Config, name: str) -> str:
     """Returns a hash of the agent's configuration and, where it has any, its weights."""
     text = json.dumps(OmegaConf.to_container(config.agent[name], resolve=True), sort_keys=True)
-    weights = Path(config.checkpoint).read_bytes() if uses_checkpoint(config, name) else b""
-    return hashlib.sha256(text.encode() + weights).hexdigest()
+    digest = hashlib.sha256(text.encode())
+    for path in weights_of(config, name):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
 
 
 def drive(config: Config, course: Course, run: Run, *, keep_plans: Sequence[int] = ()) -> Results:

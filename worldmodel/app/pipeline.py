@@ -46,8 +46,8 @@ class Stage:
     Attributes:
         name: unique; also that of its folder.
         command: one of ours.
-        overrides: `key=value`; `{alias}` stands for the folder of a needed stage.
-        needs: alias -> name of the stage.
+        overrides: `key=value`; `{alias}` stands for what is needed.
+        needs: alias -> `stage/file`, or `stage` for its folder.
         outputs: files that it must leave in its folder, and that later stages depend on.
         labels: what it was made from, as `{"train": "us101", "seed": "0"}`; rows of tables are named by them.
         seconds: how long it is expected to take [s].
@@ -84,10 +84,17 @@ class Outcome:
 def expand(templates: Mapping[str, Any], choices: Mapping[str, Any], *, scale: float = 1.0) -> list[Stage]:
     """Returns the stages of all templates.
 
-    A template's `each` names variables and their values; there is one stage for each combination, named
-    `template-value-value`. A value stands for what `choices[variable][value]` says: overrides and needs of
-    its own, which are added to the template's. `{variable}` is the value in every text. `budget` [s], times
-    `scale`, becomes the override `seconds=`.
+    A template says:
+
+    - `command`, and the `outputs` that it leaves;
+    - `each`, variables and their values: there is a stage for each combination, `template-value-value`;
+    - `overrides`, where `{variable}` is the value and `{alias}` the path of what is needed;
+    - `needs`, alias -> `stage/file` or `stage`; `inputs`, the same and an override `alias=path`;
+    - `gather`, variables of whose values a stage takes all: texts that hold such a `{variable}` are repeated;
+    - `budget` [s], which times `scale` becomes the override `seconds=`; `expect` [s], what the rest takes.
+
+    A value adds what `choices[variable][value]` says of it: the same keys, but for the first two. Variables
+    that `choices` does not know are names only.
 
     Raises:
         ValueError: a value that `choices` does not know, or a stage that needs one that is not there.
@@ -101,7 +108,7 @@ def expand(templates: Mapping[str, Any], choices: Mapping[str, Any], *, scale: f
     if len(known) < len(stages):
         raise ValueError("two stages have one name; rename a template")
     for one in stages:
-        for needed in one.needs.values():
+        for needed in (stage_of(need) for need in one.needs.values()):
             if needed not in known:
                 raise ValueError(
                     f"stage {one.name!r} needs {needed!r}, which is not there; add it to the stages"
@@ -109,14 +116,21 @@ def expand(templates: Mapping[str, Any], choices: Mapping[str, Any], *, scale: f
     return stages
 
 
-def fill(text: str, values: Mapping[str, str]) -> str:
+def stage_of(need: str) -> str:
+    """Returns the name of the stage in `stage/file`."""
+    return need.split("/")[0]
+
+
+def fill(text: str, values: Mapping[str, str], *, strict: bool = True) -> str:
     """Returns the text with every `{name}` replaced by its value; other braces stay.
 
     Raises:
-        ValueError: a name without a value.
+        ValueError: a name without a value, unless not `strict`.
     """
 
     def value(found: re.Match[str]) -> str:
+        if found[1] not in values and not strict:
+            return found[0]
         if found[1] not in values:
             raise ValueError(f"{found[0]} in {text!r} is none of {sorted(values)}; correct its name")
         return values[found[1]]
@@ -124,7 +138,7 @@ def fill(text: str, values: Mapping[str, str]) -> str:
     return re.sub(r"\{(\w+)\}", value, text)
 
 
-def _combinations(each: Mapping[str, Sequence[str]]) -> Iterator[dict[str, str]]:
+def _combinations(each: Mapping[str, Sequence[Any]]) -> Iterator[dict[str, str]]:
     for values in itertools.product(*each.values()):
         yield dict(zip(each, (str(one) for one in values), strict=True))
 
@@ -137,29 +151,36 @@ def _stage(
     choices: Mapping[str, Any],
     scale: float,
 ) -> Stage:
-    parts = [_choice(choices, variable, value) for variable, value in values.items()]
+    parts = [*(_choice(choices, variable, value) for variable, value in values.items()), template]
+    gathered = [dict(values, **more) for more in _combinations(template.get("gather", {}))]
+
+    def each(text: str) -> Iterator[str]:
+        """The text, or one for each gathered combination that makes another of it."""
+        yield from dict.fromkeys(fill(text, one, strict=False) for one in gathered)
+
     needs = {
-        alias: fill(name, values)
-        for part in (template, *parts)
-        for alias, name in part.get("needs", {}).items()
+        alias: need
+        for part in parts
+        for kind in ("needs", "inputs")
+        for key, value in part.get(kind, {}).items()
+        for alias, need in zip(each(key), each(value), strict=True)
     }
-    # Aliases stay in the overrides until the folders are known.
-    known = {**values, **{alias: f"{{{alias}}}" for alias in needs}}
-    overrides = [fill(text, known) for part in (*parts, template) for text in part.get("overrides", ())]
-    budget = sum(part.get("budget", 0.0) for part in (template, *parts)) * scale
+    inputs = [f"{key}={{{key}}}" for part in parts for key in part.get("inputs", {})]
+    overrides = [one for part in parts for text in part.get("overrides", ()) for one in each(text)]
+    budget = sum(part.get("budget", 0.0) for part in parts) * scale
     return Stage(
         name="-".join([template_name, *values.values()]),
         command=template["command"],
-        overrides=(*overrides, *([f"seconds={budget:g}"] if budget else [])),
+        overrides=(*overrides, *inputs, *([f"seconds={budget:g}"] if budget else [])),
         needs=needs,
         outputs=tuple(template.get("outputs", ())),
-        labels={"stage": template_name, **values},
-        seconds=budget + sum(part.get("expect", 0.0) for part in (template, *parts)),
+        labels={"stage": template_name, "table": template.get("table", ""), **values},
+        seconds=budget + sum(part.get("expect", 0.0) for part in parts),
     )
 
 
 def _choice(choices: Mapping[str, Any], variable: str, value: str) -> Mapping[str, Any]:
-    known = choices.get(variable, {})
+    known = choices.get(variable, {value: None})
     if value not in known:
         raise ValueError(f"{variable}={value!r} is not described; choices.{variable} has {sorted(known)}")
     found: Mapping[str, Any] = known[value] or {}
@@ -246,8 +267,9 @@ class Pipeline:
         """Submits what can run and returns the rest; what can never run is an outcome already."""
         rest = []
         for stage in waiting:
-            missing = [name for name in stage.needs.values() if name not in outcomes]
-            bad = [name for name in stage.needs.values() if name in outcomes and not outcomes[name].is_good]
+            needed = [stage_of(one) for one in stage.needs.values()]
+            missing = [name for name in needed if name not in outcomes]
+            bad = [name for name in needed if name in outcomes and not outcomes[name].is_good]
             if bad:
                 outcomes[stage.name] = Outcome("skipped", reason=f"needs {bad[0]}")
                 self._say(stage, outcomes[stage.name], "")
@@ -289,7 +311,7 @@ class Pipeline:
         return Outcome("done", seconds)
 
     def _process(self, stage: Stage, folder: Path, lock: int) -> int:
-        folders = {alias: str(self.folder / name) for alias, name in stage.needs.items()}
+        folders = {alias: str(self.folder / need) for alias, need in stage.needs.items()}
         overrides = [*(fill(text, folders) for text in stage.overrides), f"run={folder}"]
         if self._stopped.is_set():
             return 1
@@ -307,13 +329,17 @@ class Pipeline:
 
     def _key(self, stage: Stage) -> str:
         """Returns a hash of all that decides the stage's result."""
-        needed = {
-            alias: self._read_name(name).get("outputs", {}) for alias, name in sorted(stage.needs.items())
-        }
+        needed = {alias: self._digests(need) for alias, need in sorted(stage.needs.items())}
         # An alias in place of a folder: a run folder that was moved is no other configuration.
         aliases = {alias: f"/{alias}" for alias in stage.needs}
         text = self.describe(stage.command, [fill(one, aliases) for one in stage.overrides])
         return hashlib.sha256(json.dumps([stage.command, text, needed], sort_keys=True).encode()).hexdigest()
+
+    def _digests(self, need: str) -> Any:
+        """Of a file that is needed, or of all outputs of a stage."""
+        name, _, file = need.partition("/")
+        outputs = self._read_name(name).get("outputs", {})
+        return outputs.get(file) if file else outputs
 
     def _is_whole(self, stage: Stage, record: Mapping[str, Any]) -> bool:
         folder = self.folder / stage.name

@@ -22,6 +22,7 @@ from worldmodel.evaluation.episode import EpisodeResult
 from worldmodel.evaluation.statistics import Interval, bootstrap_mean, paired_difference, wilson
 
 PLAN = pa.list_(pa.float32())
+SIDES = ("front", "rear", "side")
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,10 @@ def read_episodes(path: Path) -> list[EpisodeResult]:
 def summarise(
     rows: Sequence[EpisodeResult], *, latency_ms: Mapping[str, float] | None = None
 ) -> dict[str, dict[str, dict[str, int | float | None]]]:
-    """Returns `{"agents": {name: {n, safe, safe_low, ..., latency_ms}}}`; the bounds are Wilson's."""
+    """Returns `{"agents": {name: {n, safe, safe_low, ..., latency_ms}}}`.
+
+    The bounds are Wilson's; collisions by side, `off_road` and `reverse` are numbers of episodes.
+    """
     agents: dict[str, dict[str, int | float | None]] = {}
     for name in dict.fromkeys(row.agent for row in rows):
         mine = [row for row in rows if row.agent == name]
@@ -97,6 +101,10 @@ def summarise(
             "success_low": success.low,
             "success_high": success.high,
             "distance": float(np.mean([row.distance for row in mine])),
+            "mean_jerk": float(np.mean([row.mean_jerk for row in mine])),
+            **{side: sum(row.collision_side == side for row in mine) for side in SIDES},
+            "off_road": sum(row.off_road for row in mine),
+            "reverse": sum(row.reverse for row in mine),
             "latency_ms": (latency_ms or {}).get(name),
         }
     return {"agents": agents}

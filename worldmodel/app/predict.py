@@ -1,0 +1,81 @@
+"""`worldmodel predict`: how well a checkpoint predicts held-out windows, as a table and a CSV by horizon.
+
+Any world model is asked as `worldmodel check` asks it: under the recorded actions of the ego, with rasters
+drawn from where it expects them. So errors are quoted as shares of what copying errs in the same frames.
+"""
+
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from rich.console import Console
+from rich.table import Table
+from torch import Generator, Tensor
+
+from worldmodel.app import prediction
+from worldmodel.app.check import held_out
+from worldmodel.app.compose import Config, require
+from worldmodel.app.run import Run
+from worldmodel.evaluation.prediction import Predictor
+from worldmodel.evaluation.probe import Probe, copied, predict, probe_of
+from worldmodel.models import load_model
+from worldmodel.types import Clip
+
+SCORES, SUMMARY = "prediction.csv", "summary.json"
+
+
+def main(config: Config) -> None:
+    """Scores, prints, writes."""
+    require(config, "checkpoint")
+    torch.set_num_threads(config.threads)
+    probe = probe_of(load_model(config.checkpoint))
+    _, clips = held_out(config, probe, num=config.windows)
+    run = Run.start(config, "predict")
+    with run.timed("score"):
+        compared = predictors(probe, num_samples=config.samples, seed=config.seed)
+        scores = prediction.score(compared, clips, probe.model)
+    dt = probe.model.dt
+    run.write(SCORES, prediction.write_scores(scores, dt))
+    found = prediction.summarise(scores, dt)
+    num_windows = sum(len(one.size) for one in clips)
+    run.write(SUMMARY, {"predictors": found, "windows": num_windows, "part": config.part})
+    Console().print(as_table(found, num_windows))
+    run.close()
+
+
+def predictors(probe: Probe, *, num_samples: int, seed: int) -> dict[str, Predictor]:
+    """Returns the model with latents from its prior, with those inferred from the future, and copying."""
+    num_samples = num_samples if probe.model.latent.dim else 1
+
+    def prior(clip: Clip) -> Float[Tensor, "S B T 1 H W"]:
+        drawn = probe.prior(clip, num_samples=num_samples, generator=Generator().manual_seed(seed))
+        return torch.stack([predict(probe, clip, one) for one in drawn])
+
+    def posterior(clip: Clip) -> Float[Tensor, "1 B T 1 H W"]:
+        latents = probe.model.infer_latents(clip, Generator().manual_seed(seed))
+        return predict(probe, clip, latents).unsqueeze(0)
+
+    found: dict[str, Predictor] = {"model": prior}
+    if probe.model.latent.dim:
+        found["posterior"] = posterior
+    return found | {"copy": lambda clip: copied(probe, clip).unsqueeze(0)}
+
+
+def as_table(found: dict[str, dict[str, dict[str, Any]]], num_windows: int) -> Table:
+    """Returns shares of *copy*'s error, overlaps and sharpness at the horizons of `prediction`."""
+    table = Table("predictor", title=f"{num_windows} windows, at {times()} s")
+    for column in ("MSE / copy's", "IoU", "sharpness"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for name, metrics in found.items():
+        table.add_row(name, *(numbers(metrics[one]) for one in ("mse_over_copy", "iou", "sharpness")))
+    return table
+
+
+def times() -> str:
+    """Returns the horizons, as text."""
+    return " / ".join(f"{one:g}" for one in prediction.HORIZONS)
+
+
+def numbers(values: dict[str, float]) -> str:
+    """Returns numbers at the horizons, as text."""
+    return " / ".join(f"{value:.2f}" for value in values.values())

@@ -1,0 +1,143 @@
+"""`worldmodel results`: the whole table of the documentation, stage by stage; see `configs/results.yaml`.
+
+Every stage is one of our commands with a run folder of its own below `run`. Killed and started again, it goes
+on; what has not changed is not done again.
+"""
+
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from fnmatch import fnmatch
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from worldmodel.app.compose import Config, UsageError, compose, show
+from worldmodel.app.pipeline import Outcome, Pipeline, Stage, expand, stage_of
+from worldmodel.app.results_table import as_csv, as_markdown, driving_rows, prediction_rows, read_drives
+from worldmodel.app.run import versions, write_atomic
+from worldmodel.evaluation.table import write_summary
+
+HYDRA = Lock()
+"""Hydra composes one configuration at a time."""
+
+
+def main(config: Config) -> None:
+    """Runs what is missing and writes `results.md`, `results.csv` and `results.json`.
+
+    Raises:
+        ValueError: a stage failed; what could be made without it is made.
+    """
+    stages = chosen(expand(_plain(config.stages), _plain(config.choices), scale=config.scale), config.only)
+    if config.plan:
+        print(describe_plan(stages, jobs=config.jobs))
+        return
+    folder, begin = Path(config.run), time.monotonic()
+    pipeline = Pipeline(
+        folder, argv=process, describe=describe, jobs=config.jobs, environment=quiet(config.threads)
+    )
+    outcomes = pipeline.run(stages)
+    write_tables(config, stages, outcomes, seconds=time.monotonic() - begin)
+    print(folder / "results.md")
+    failed = [name for name, one in outcomes.items() if not one.is_good]
+    if failed:
+        raise ValueError(
+            f"{len(failed)} of {len(stages)} stages are missing, first {failed[0]} "
+            f"({outcomes[failed[0]].reason}); results.md lists them. Start again to retry them"
+        )
+
+
+def chosen(stages: Sequence[Stage], pattern: str | None) -> list[Stage]:
+    """Returns the stages whose names match, with all that they need, in the given order.
+
+    Raises:
+        UsageError: there is none.
+    """
+    if pattern is None:
+        return list(stages)
+    by_name = {one.name: one for one in stages}
+    wanted = [one.name for one in stages if fnmatch(one.name, pattern)]
+    if not wanted:
+        raise UsageError(f"only={pattern!r} matches no stage; plan=true lists them")
+    found: set[str] = set()
+    while wanted:
+        name = wanted.pop()
+        if name not in found:
+            found.add(name)
+            wanted += [stage_of(need) for need in by_name[name].needs.values()]
+    return [one for one in stages if one.name in found]
+
+
+def describe_plan(stages: Sequence[Stage], *, jobs: int) -> str:
+    """Returns the stages and how long they should take, as text."""
+    lines = [
+        f"{one.seconds:7.0f} s  {one.name}  worldmodel {one.command} {' '.join(one.overrides)}"
+        for one in stages
+    ]
+    total = sum(one.seconds for one in stages)
+    return "\n".join(
+        [*lines, f"{len(stages)} stages, {total:.0f} s, {total / jobs / 3600:.1f} h with {jobs} at a time"]
+    )
+
+
+def process(command: str, overrides: Sequence[str]) -> list[str]:
+    """Returns the process of one of our commands."""
+    return [sys.executable, "-m", "worldmodel.app.cli", command, *overrides]
+
+
+def describe(command: str, overrides: Sequence[str]) -> str:
+    """Returns the whole configuration of a command; what is written there decides what it does."""
+    with HYDRA:
+        return show(compose(command, overrides))
+
+
+def quiet(threads: int) -> dict[str, str]:
+    """Returns the environment in which a stage keeps to its threads."""
+    return {name: str(threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")}
+
+
+def write_tables(
+    config: Config, stages: Sequence[Stage], outcomes: Mapping[str, Outcome], *, seconds: float
+) -> None:
+    """Writes the tables of what is there."""
+    folder = Path(config.run)
+    good = [one for one in stages if outcomes[one.name].is_good]
+    driving = driving_rows(read_drives(good, folder), reference=config.reference)
+    prediction = prediction_rows(good, folder)
+    failed = {name: f"{one.reason} (.stages/{name}.log)" for name, one in outcomes.items() if not one.is_good}
+    made = {
+        "stages": len(stages),
+        "missing": failed,
+        "seconds_of_stages": sum(one.seconds for one in outcomes.values()),
+        "seconds_of_this_run": round(seconds, 1),
+        "versions": versions(),
+    }
+    write_summary(folder / "results.json", {"driving": driving, "prediction": prediction, "made": made})
+    write_atomic(folder / "results.csv", as_csv([*driving, *prediction]))
+    write_atomic(folder / "results.md", _page(config, as_markdown(driving, prediction), made))
+
+
+def _plain(config: Config) -> Any:
+    """Returns dicts and lists, with everything filled in."""
+    return OmegaConf.to_container(config, resolve=True)
+
+
+def _page(config: Config, tables: str, made: Mapping[str, object]) -> str:
+    failed = made["missing"]
+    assert isinstance(failed, dict)
+    lines = [
+        "# Results",
+        "",
+        f"`worldmodel results run={config.run} scale={config.scale:g}`: {made['stages']} stages, "
+        f"{made['seconds_of_stages']:.0f} s of work, {config.jobs} at a time, threads={config.threads}.",
+        "",
+        "Intervals: 95 %, Wilson's for one seed, for several bootstrapped over seeds and clusters (scenes or "
+        "vehicles); the seeds' own means in parentheses. Gained: percentage points more than "
+        f"{config.reference}, paired by episode.",
+        "",
+    ]
+    if failed:
+        lines += ["Missing:", "", *(f"- {name}: {reason}" for name, reason in failed.items()), ""]
+    return "\n".join(lines) + "\n" + tables
