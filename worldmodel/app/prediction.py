@@ -14,7 +14,7 @@ from torch import Generator, Tensor
 
 from worldmodel.evaluation.prediction import PredictionScores, Predictor, score_predictions
 from worldmodel.evaluation.statistics import Interval, bootstrap_mean
-from worldmodel.models import CopyContext, ForwardModel, LearntContext, StaticContext
+from worldmodel.models import CopyContext, CoupledModel, ForwardModel, LearntContext, StaticContext
 from worldmodel.models.context import unroll_prior
 from worldmodel.scene import Channel
 from worldmodel.types import Clip
@@ -73,7 +73,7 @@ def predictors(
 
 
 def score(
-    predictors: Mapping[str, Predictor], clips: Iterable[Clip], model: ForwardModel
+    predictors: Mapping[str, Predictor], clips: Iterable[Clip], model: ForwardModel | CoupledModel
 ) -> dict[str, dict[str, list[Interval]]]:
     """Returns the scores on the windows of `clips`, resampled by vehicle."""
     channel = model.spec.channels.index(Channel.VEHICLES)

@@ -16,7 +16,13 @@ from worldmodel.evaluation.reliability import (
     spread_bins,
     spread_ratio,
 )
-from worldmodel.evaluation.statistics import Interval, bootstrap_mean, bootstrap_seeds, paired_difference, wilson
+from worldmodel.evaluation.statistics import (
+    Interval,
+    bootstrap_mean,
+    bootstrap_seeds,
+    paired_difference,
+    wilson,
+)
 from worldmodel.evaluation.suite import Results, evaluate, measure_latency, to_obs
 from worldmodel.evaluation.table import compare, mean_of, read_episodes, summarise, write_summary
 
