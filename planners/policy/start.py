@@ -174,9 +174,10 @@ class Adversarial:
         latent = start.latent.clone().requires_grad_()
         optimizer = torch.optim.Adam([latent], lr=self.learning_rate, maximize=True)
         for _ in range(self.num_iterations):
-            total = self.cost(start.world.unroll(start.hidden, action, latent)).total.mean(1)
-            away = (latent - start.latent).square().mean((1, 2))
-            (latent.grad,) = torch.autograd.grad((total - self.strength * away).sum(), latent)
+            with torch.enable_grad():  # in validation, too
+                total = self.cost(start.world.unroll(start.hidden, action, latent)).total.mean(1)
+                away = (latent - start.latent).square().mean((1, 2))
+                (latent.grad,) = torch.autograd.grad((total - self.strength * away).sum(), latent)
             optimizer.step()
         drawn = torch.rand(len(latent), generator=generator, device=generator.device)
         is_moved = (drawn < self.share).to(latent.device)

@@ -1,0 +1,84 @@
+"""Policies from the command line: every loss trains, is resumed, is kept, and drives."""
+
+import json
+from importlib.resources import files
+from pathlib import Path
+
+import pytest
+import torch
+
+from planners.policy import PolicyNetwork
+from worldmodel import load
+from worldmodel.app.cli import main
+from worldmodel.app.train import read_metrics
+from worldmodel.data import Span, Split, make_recording, save_store
+from worldmodel.models import ForwardModel, GaussianLatent, read_checkpoint, save_model
+
+POLICIES = sorted(
+    one.name.removesuffix(".yaml")
+    for one in files("configs").joinpath("policy").iterdir()
+    if one.name != "common.yaml"
+)
+SMALL = (
+    "threads=1", "seconds=null", "phases.0.num_steps=2", "loader.batch_size=2", "loader.val_batches=1",
+    "model.channels=4", "model.features=8", "policy.drive.num_episodes=2", "validation.every=1",
+    "log_every=1",
+)  # fmt: skip
+
+
+def arguments(folder: Path, policy: str, *more: str) -> list[str]:
+    store, checkpoint = folder / "store", folder / "model.pt"
+    if not store.exists():
+        names = ("train", "val", "test")
+        recordings = [make_recording(seed=i, name=one, num_frames=80) for i, one in enumerate(names)]
+        save_store(recordings, Split(**{one: (Span(one, 0, 80),) for one in names}), store)
+    if not checkpoint.exists():
+        model = ForwardModel(channels=8, latent=GaussianLatent(8, 16, dim=4))
+        model.variance_mean, model.variance_std = torch.zeros(30), torch.ones(30)
+        save_model(model, checkpoint)
+    data = ["data=store", f"data.path={store}", f"run={folder / 'run'}"]
+    return ["train", f"policy={policy}", f"checkpoint={checkpoint}", *data, *SMALL, *more]
+
+
+def test_imitation_is_trained_resumed_and_drives(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(arguments(tmp_path, "il", "checkpoint=null")) == 0
+    run = tmp_path / "run"
+    policy = load(run / "policy.pt")
+    assert isinstance(policy, PolicyNetwork)
+    extra = read_checkpoint(run / "policy.pt")["extra"]
+    assert extra["policy"] == "il" and extra["steps"] == 2 and 0.0 <= extra["best_score"] <= 1.0
+    metrics = read_metrics(run / "metrics" / "policy" / "metrics.csv")
+    assert {"train/nll", "train/loss", "val/loss", "val/failure", "val/crash"} <= set(metrics)
+    assert len(metrics["train/nll"]) == 2
+    before = (run / "policy.pt").stat().st_mtime_ns
+    assert main(arguments(tmp_path, "il", "checkpoint=null")) == 0
+    assert (run / "policy.pt").stat().st_mtime_ns == before
+
+    drive = [
+        "evaluate", "data=store", f"data.path={tmp_path / 'store'}", "agent=[policy]", "ours=policy",
+        "against=[]", "threads=1", "num_decisions=2", "batch_size=4", "max_episodes=2",
+        f"policy_checkpoint={run / 'policy.pt'}", f"run={tmp_path / 'drive'}",
+    ]  # fmt: skip
+    assert main(drive) == 0
+    summary = json.loads((tmp_path / "drive" / "summary.json").read_text())
+    assert summary["agents"]["policy"]["n"] == 2
+
+
+def test_a_policy_without_its_model_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(arguments(tmp_path, "mpur", "checkpoint=null")) == 2
+    error = capsys.readouterr().err
+    assert "add checkpoint=" in error and error.count("\n") == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("policy", [one for one in POLICIES if one != "il"])
+def test_every_loss_trains(policy: str, tmp_path: Path) -> None:
+    short = [] if policy in ("mpur_20", "mper") else ["policy.horizon=10"]
+    assert (
+        main(
+            arguments(tmp_path, policy, *short, "policy.drive.num_episodes=0", "validation.monitor=val/loss")
+        )
+        == 0
+    )
+    extra = read_checkpoint(tmp_path / "run" / "policy.pt")["extra"]
+    assert extra["policy"] == policy and extra["steps"] == 2
