@@ -73,7 +73,7 @@ class Album:
         self.run.write(INDEX, json.dumps([asdict(one) for one in self.drawings], indent=1) + "\n")
 
 
-def read_album(folder: Path) -> dict[str, tuple[Media, ...]]:
+def read_album(folder: Path) -> dict[str, Any]:
     """Returns the media of each section."""
     found: dict[str, tuple[Media, ...]] = {}
     for one in json.loads((folder / INDEX).read_text(encoding="utf-8")):
