@@ -272,13 +272,13 @@ def test_distillation_approaches_the_planner() -> None:
     )
     optimizer = torch.optim.Adam(policy.parameters(), lr=1e-2)
     losses = []
-    for _ in range(12):
+    for _ in range(6):
         loss = loss_fn(policy, clip, generator=make_generator())
         optimizer.zero_grad()
         loss.total.backward()
         optimizer.step()
         losses.append(loss.total.item())
-    assert losses[-1] < losses[0] - 0.5
+    assert losses[-1] < losses[0] - 0.2
     with pytest.raises(ValueError, match="use ContextStart"):
         Distillation(WorldStart(PointWorld(), history=HISTORY), COST, drive=2, horizon=2)(
             policy, clip, generator=make_generator()
