@@ -1,6 +1,8 @@
 """Policies from the command line: every loss trains, is resumed, is kept, and drives."""
 
 import json
+import subprocess
+import sys
 from importlib.resources import files
 from pathlib import Path
 
@@ -12,7 +14,7 @@ from worldmodel import load
 from worldmodel.app.cli import main
 from worldmodel.app.train import read_metrics
 from worldmodel.data import Span, Split, make_recording, save_store
-from worldmodel.models import ForwardModel, GaussianLatent, read_checkpoint, save_model
+from worldmodel.models import CoupledModel, ForwardModel, GaussianLatent, read_checkpoint, save_model
 
 POLICIES = sorted(
     one.name.removesuffix(".yaml")
@@ -26,6 +28,16 @@ SMALL = (
 )  # fmt: skip
 
 
+def make_split() -> ForwardModel:
+    model = ForwardModel(channels=8, latent=GaussianLatent(8, 16, dim=4))
+    model.variance_mean, model.variance_std = torch.zeros(30), torch.ones(30)
+    return model
+
+
+def make_coupled() -> CoupledModel:
+    return CoupledModel(history=10, lags=(0, 5), features=(4, 4, 4), width=8, channels=4)
+
+
 def arguments(folder: Path, policy: str, *more: str) -> list[str]:
     store, checkpoint = folder / "store", folder / "model.pt"
     if not store.exists():
@@ -33,9 +45,7 @@ def arguments(folder: Path, policy: str, *more: str) -> list[str]:
         recordings = [make_recording(seed=i, name=one, num_frames=80) for i, one in enumerate(names)]
         save_store(recordings, Split(**{one: (Span(one, 0, 80),) for one in names}), store)
     if not checkpoint.exists():
-        model = ForwardModel(channels=8, latent=GaussianLatent(8, 16, dim=4))
-        model.variance_mean, model.variance_std = torch.zeros(30), torch.ones(30)
-        save_model(model, checkpoint)
+        save_model(make_coupled() if policy == "mpur_coupled" else make_split(), checkpoint)
     data = ["data=store", f"data.path={store}", f"run={folder / 'run'}"]
     return ["train", f"policy={policy}", f"checkpoint={checkpoint}", *data, *SMALL, *more]
 
@@ -82,3 +92,16 @@ def test_every_loss_trains(policy: str, tmp_path: Path) -> None:
     )
     extra = read_checkpoint(tmp_path / "run" / "policy.pt")["extra"]
     assert extra["policy"] == policy and extra["steps"] == 2
+
+
+@pytest.mark.slow
+def test_a_model_of_the_wrong_kind_is_refused(tmp_path: Path) -> None:
+    """In a process of its own, since in tests the annotations refuse it first."""
+    save_model(make_split(), tmp_path / "model.pt")
+    words = arguments(tmp_path, "mpur_coupled", "policy.drive.num_episodes=0")
+    done = subprocess.run(
+        [sys.executable, "-m", "worldmodel.app.cli", *words], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert "needs a CoupledModel, got a ForwardModel" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -121,11 +121,19 @@ class LearntContext:
         num_masks: members of the dropout ensemble; 0 leaves the variance out.
         seed: of latents and masks; the same for every decision, so that decisions differ by what is seen
             only.
+
+    Raises:
+        ValueError: `model` is of another kind.
     """
 
     def __init__(
         self, model: ForwardModel, *, num_latents: int = 1, num_masks: int = 0, seed: int = 0
     ) -> None:
+        if not isinstance(model, ForwardModel):
+            raise ValueError(
+                f"LearntContext needs a ForwardModel, got a {type(model).__name__}, which predicts "
+                "step by step from the actions; train one with `worldmodel train`"
+            )
         self.model = model.eval()
         self.num_latents = num_latents if model.latent.dim else 1  # type: ignore[arg-type]
         self.num_masks, self.seed = num_masks, seed

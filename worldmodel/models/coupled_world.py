@@ -41,6 +41,9 @@ class CoupledWorld(nn.Module):
         model: its parameters may be frozen.
         masks: locked dropout masks of this trajectory, or None for the mean model.
 
+    Raises:
+        ValueError: `model` is of another kind.
+
     Example:
         >>> CoupledWorld(CoupledModel(history=10, features=(16, 32, 64))).dt
         0.1
@@ -48,6 +51,11 @@ class CoupledWorld(nn.Module):
 
     def __init__(self, model: CoupledModel, *, masks: Masks | None = None) -> None:
         super().__init__()
+        if not isinstance(model, CoupledModel):
+            raise ValueError(
+                f"CoupledWorld needs a CoupledModel, got a {type(model).__name__}; train one with "
+                "`worldmodel train model=coupled_small`, or use EgoSplit"
+            )
         self.model, self.masks = model, masks
 
     @property
