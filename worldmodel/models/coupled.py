@@ -26,6 +26,7 @@ from torch.utils.checkpoint import checkpoint
 
 from worldmodel.models.coupled_layer import Bottleneck, MotionHead, encoder, fit, mlp
 from worldmodel.models.latent import Latent, NoLatent
+from worldmodel.models.view import check_images
 from worldmodel.nn import Masks, Stack, dropout_mask
 from worldmodel.scene import Channel, RasterSpec, relative_pose
 from worldmodel.types import Clip, Obs
@@ -181,7 +182,7 @@ class CoupledModel(nn.Module):
 
     def observe(self, obs: Obs) -> History:
         """Returns the observation as the network reads it."""
-        self._check(obs)
+        check_images(obs, self.history, self.spec)
         image = obs.image.to(self.motion_std.dtype) / 255
         motion = motions(obs.state, self.dt).to(image.dtype)
         return History(self._reorder(image).unbind(1), motion.unbind(1))
@@ -353,15 +354,6 @@ class CoupledModel(nn.Module):
     def _reorder(self, image: Float[Tensor, "B T C H W"]) -> Float[Tensor, "B T C H W"]:
         """Puts the channels of the raster into the order in which they are predicted."""
         return image[:, :, [self.spec.channels.index(channel) for channel in self.predicts]]
-
-    def _check(self, obs: Obs) -> None:
-        got = tuple(obs.image.shape[1:])
-        expected = (self.history, len(self.spec.channels), self.spec.height, self.spec.width)
-        if got != expected:
-            raise ValueError(
-                f"observation images have (K, C, H, W) = {got}, this model reads {expected}; "
-                "draw them with the model's own `spec` and `history`"
-            )
 
 
 def motions(state: Float[Tensor, "B T 4"], dt: float) -> Float[Tensor, "B T 4"]:
