@@ -58,7 +58,8 @@ def test_an_override_reaches_the_composed_configuration() -> None:
 
 @pytest.mark.parametrize("name", AGENTS)
 def test_every_agent_names_itself_and_its_classes_exist(name: str) -> None:
-    config = compose("evaluate", [f"agent=[{name}]", "checkpoint=model.pt"])
+    checkpoints = ["checkpoint=model.pt", "policy_checkpoint=policy.pt"]
+    config = compose("evaluate", [f"agent=[{name}]", *checkpoints])
     assert list(config.agent) == [name]
     _assert_targets_exist(OmegaConf.to_container(config, resolve=True))
 

@@ -155,6 +155,8 @@ def files(path: str, pattern: str) -> list[Path]:
         RecordingError: where there is none.
     """
     folder = Path(path)
+    if not folder.exists():
+        raise RecordingError(path, None, "no such file or folder; give path= what is to be read")
     found = [folder] if folder.is_file() else sorted(folder.glob(pattern))
     if not found:
         raise RecordingError(path, None, f"no file matches {pattern}; give path= a file or a folder of them")
