@@ -15,15 +15,13 @@ are drawn before; the weights are random.
   peak_gb             most memory held during our steps, libraries included; PPUU's step: `ppuu_gb`
 """
 
-import statistics
-import time
 from collections.abc import Callable
 from itertools import pairwise
 
 import _ppuu
 import _report
 import torch
-from planner import make_obs
+from planner import decision_ms, make_obs
 from torch import Tensor, nn
 
 from planners import GradientPlanner
@@ -153,15 +151,6 @@ def make_step(loss_fn: PolicyLossFn, clip: Clip) -> Callable[[], None]:
 def milliseconds(work: Callable[[], object], *, repeats: int = 5) -> float:
     """CPU time, median after a warm-up."""
     return 1e3 / _report.rate(work, count=1, repeats=repeats)
-
-
-def decision_ms(planner, obs: Obs, *, num_decisions: int) -> float:
-    times = []
-    for _ in range(num_decisions + 3):
-        start = time.process_time()
-        planner.plan(obs)
-        times.append((time.process_time() - start) * 1e3)
-    return statistics.median(times[3:])
 
 
 def main() -> None:

@@ -6,7 +6,10 @@ import torch
 from tests.models.factories import HISTORY, HORIZON, SPEC, make_clip, make_obs
 from worldmodel.models import ForwardModel, GaussianLatent, masked_mse
 from worldmodel.models.forward_model import _unshuffle
+from worldmodel.models.view import align
 from worldmodel.types import Clip
+
+AGO = 0.1 * torch.arange(HISTORY - 1, -1, -1.0)
 
 
 def make_model(latent: GaussianLatent | None = None, **kwargs: float) -> ForwardModel:
@@ -33,7 +36,7 @@ def test_alignment_leaves_a_still_comoving_world_unchanged() -> None:
     """A car that drives like the ego is at the same pixels in every aligned frame of the history."""
     clip = make_clip()
     image = clip.image[:, :HISTORY].float() / 255
-    aligned = make_model(history_stride=1)._align(image, clip.state[:, :HISTORY])
+    aligned = align(image, clip.state[:, :HISTORY], AGO, spec=SPEC)
     torch.testing.assert_close(aligned, image, atol=1e-4, rtol=0)
 
 
@@ -42,7 +45,7 @@ def test_alignment_undoes_the_egos_braking() -> None:
     clip = make_clip()
     state = clip.state[:, :HISTORY].clone()
     state[:, 0, 0] -= SPEC.resolution  # the oldest raster was drawn one pixel farther back
-    aligned = make_model(history_stride=1)._align(clip.image[:, :HISTORY].float() / 255, state)
+    aligned = align(clip.image[:, :HISTORY].float() / 255, state, AGO, spec=SPEC)
     oldest = clip.image[:, 0].float() / 255
     torch.testing.assert_close(aligned[:, 0, :, 1:], oldest[:, :, :-1], atol=1e-4, rtol=0)
 

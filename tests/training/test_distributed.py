@@ -1,5 +1,6 @@
 """Two processes with half of the batch each have the loss and the gradient of one with all of it."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -7,9 +8,12 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
-from worldmodel.models import masked_bce
+from tests.models.factories import HISTORY, SPEC, make_clip
+from worldmodel.models import CoupledModel, masked_bce
 from worldmodel.models.loss import occupancy_loss
+from worldmodel.training import CoupledModule
 from worldmodel.training.distributed import mean_over_processes
+from worldmodel.types import Clip
 
 ROWS, FRAMES, HEIGHT, WIDTH = 4, 3, 8, 5
 
@@ -54,6 +58,44 @@ def test_masked_means_add_up_over_processes(tmp_path: Path) -> None:
         torch.testing.assert_close(torch.load(tmp_path / f"{name}_exact.pt", weights_only=True), expected)
         naive = torch.load(tmp_path / f"{name}_naive.pt", weights_only=True)
         assert (naive - expected).abs().min() > 1e-3
+
+
+def coupled_problem() -> tuple[CoupledModule, Clip]:
+    """Returns a coupled model without dropout, and clips of which the first half covers little."""
+    torch.manual_seed(0)
+    model = CoupledModel(spec=SPEC, history=HISTORY, features=(4, 4, 4), width=8).eval()
+    torch.nn.init.normal_(model.image_decoder.layers[-1].weight, std=0.3)
+    clip = make_clip(ROWS, relative_speed=8.0)
+    covered = clip.covered.clone()
+    covered[: ROWS // 2, :, 2:] = False
+    module = CoupledModule(model, optimizer=torch.optim.Adam, num_steps=1)
+    return module, replace(clip, covered=covered)
+
+
+def loss_and_gradient(module: CoupledModule, clip: Clip) -> torch.Tensor:
+    loss = module.loss(clip)[0]
+    loss.backward()
+    return torch.cat([loss.detach().view(1), module.model.image_decoder.layers[-1].weight.grad.flatten()])
+
+
+def work_coupled(rank: int, folder: str) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2)
+    module, clip = coupled_problem()
+    found = loss_and_gradient(module, clip[rank * ROWS // 2 : (rank + 1) * ROWS // 2])
+    dist.all_reduce(found)
+    if not rank:
+        torch.save(found / 2, Path(folder) / "found.pt")
+    dist.destroy_process_group()
+
+
+def test_two_processes_have_the_coupled_models_exact_loss(tmp_path: Path) -> None:
+    mp.start_processes(work_coupled, args=(str(tmp_path),), nprocs=2, start_method="fork")
+    found = torch.load(tmp_path / "found.pt", weights_only=True)
+    module, clip = coupled_problem()
+    torch.testing.assert_close(found, loss_and_gradient(module, clip))
+    halves = [module.loss(clip[rows])[0].item() for rows in (slice(0, 2), slice(2, 4))]
+    assert abs(sum(halves) / 2 - found[0].item()) > 1e-3  # the mean of the two means is another number
 
 
 def test_a_single_process_counts_alone() -> None:

@@ -18,15 +18,15 @@ to `t + 1`; the latent is any `Latent` and sees an MLP's summary of the hidden a
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Generator, Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from worldmodel.models.coupled_layer import Bottleneck, MotionHead, encoder, fit, mlp
 from worldmodel.models.latent import Latent, NoLatent
+from worldmodel.models.view import check_images
 from worldmodel.nn import Masks, Stack, dropout_mask
 from worldmodel.scene import Channel, RasterSpec, relative_pose
 from worldmodel.types import Clip, Obs
@@ -118,9 +118,9 @@ class CoupledModel(nn.Module):
         self.cells = _cells(self.spec)
         num, hidden = len(self.predicts), self.features[-1]
         size = hidden * self.cells[0] * self.cells[1]
-        self.image_encoder = _encoder(len(self.lags) * num, self.features)
-        self.motion_encoder = _mlp(len(self.lags) * 4, width, size)
-        self.action_encoder = _mlp(2, width, size)
+        self.image_encoder = encoder(len(self.lags) * num, self.features)
+        self.motion_encoder = mlp(len(self.lags) * 4, width, size)
+        self.action_encoder = mlp(2, width, size)
         self.core = Bottleneck(hidden, width, self.cells)
         self.image_decoder = Stack(
             nn.ConvTranspose2d(hidden, self.features[1], 4, stride=2, padding=1),
@@ -130,8 +130,8 @@ class CoupledModel(nn.Module):
         self.motion_decoder = MotionHead(hidden, width, self.cells)
         if self.latent.dim:
             self.expander = nn.Linear(self.latent.dim, size)
-            self.target_encoder = _encoder(num, self.features)
-            self.summary = _mlp(size, width, channels * SUMMARY[0] * SUMMARY[1])
+            self.target_encoder = encoder(num, self.features)
+            self.summary = mlp(size, width, channels * SUMMARY[0] * SUMMARY[1])
         for head in (self.image_decoder.layers[-1], self.motion_decoder.layers.layers[-1]):
             nn.init.zeros_(head.weight)  # type: ignore[arg-type]
             nn.init.zeros_(head.bias)  # type: ignore[arg-type]
@@ -182,7 +182,7 @@ class CoupledModel(nn.Module):
 
     def observe(self, obs: Obs) -> History:
         """Returns the observation as the network reads it."""
-        self._check(obs)
+        check_images(obs, self.history, self.spec)
         image = obs.image.to(self.motion_std.dtype) / 255
         motion = motions(obs.state, self.dt).to(image.dtype)
         return History(self._reorder(image).unbind(1), motion.unbind(1))
@@ -222,7 +222,7 @@ class CoupledModel(nn.Module):
         if self.latent.dim:
             hidden = hidden + self._map(self.expander(latent))
         hidden = hidden + self.core(hidden, self._of(self.core, masks))
-        residual = _fit(
+        residual = fit(
             self.image_decoder(hidden, self._of(self.image_decoder, masks)), history.image[-1].shape[-2:]
         )
         logits = torch.logit(history.image[-1].clamp(EDGE, 1 - EDGE)) + residual
@@ -327,7 +327,7 @@ class CoupledModel(nn.Module):
         return self.summarise(self.target_encoder(frames.flatten(0, 1))).unflatten(0, frames.shape[:2])
 
     @property
-    def _stacks(self) -> tuple["Stack | Bottleneck | MotionHead", ...]:
+    def _stacks(self) -> tuple[Stack | Bottleneck | MotionHead, ...]:
         return (
             self.image_encoder,
             self.motion_encoder,
@@ -355,62 +355,6 @@ class CoupledModel(nn.Module):
         """Puts the channels of the raster into the order in which they are predicted."""
         return image[:, :, [self.spec.channels.index(channel) for channel in self.predicts]]
 
-    def _check(self, obs: Obs) -> None:
-        got = tuple(obs.image.shape[1:])
-        expected = (self.history, len(self.spec.channels), self.spec.height, self.spec.width)
-        if got != expected:
-            raise ValueError(
-                f"observation images have (K, C, H, W) = {got}, this model reads {expected}; "
-                "draw them with the model's own `spec` and `history`"
-            )
-
-
-class Bottleneck(nn.Module):
-    """The *u-network*: two convolutions down, an MLP over all that is left, two up again."""
-
-    def __init__(self, channels: int, width: int, cells: tuple[int, int]) -> None:
-        super().__init__()
-        self.cells = cells
-        self.low = (cells[0] // 4, (cells[1] // 2 + 1) // 2 + 1)
-        size = channels * self.low[0] * self.low[1]
-        self.down = Stack(
-            nn.Conv2d(channels, channels, 4, stride=2, padding=1),
-            nn.Conv2d(channels, channels, (4, 1), stride=2, padding=1),
-        )
-        self.mlp = Stack(nn.Linear(size, width), nn.Linear(width, size))
-        self.up = Stack(
-            nn.ConvTranspose2d(channels, channels, (4, 1), stride=2, padding=1),
-            nn.ConvTranspose2d(channels, channels, (4, 3), stride=2),
-        )
-        self.sites = (*self.down.sites, *self.mlp.sites, *self.up.sites)
-
-    def forward(self, h: Float[Tensor, "B C H W"], masks: Masks | None = None) -> Float[Tensor, "B C H W"]:
-        """Args: masks: one for each of `sites`."""
-        down, mlp, up = (None, None, None) if masks is None else (masks[:1], masks[1:2], masks[2:])
-        low = self.down(h, down)
-        return _fit(self.up(self.mlp(low.flatten(1), mlp).view_as(low), up), self.cells)
-
-
-class MotionHead(nn.Module):
-    """Hidden map -> change of the ego's motion, in units of `CoupledModel.motion_scale`."""
-
-    def __init__(self, channels: int, width: int, cells: tuple[int, int]) -> None:
-        super().__init__()
-        rows, columns = cells[0] // 2, cells[1] // 2
-        tall = min(4, rows)
-        size = channels * ((rows - tall) // 2 + 1) * columns
-        self.down = Stack(
-            nn.Conv2d(channels, channels, 4, stride=2, padding=1),
-            nn.Conv2d(channels, channels, (tall, 1), stride=(2, 1)),
-        )
-        self.layers = Stack(nn.Linear(size, width), nn.Linear(width, width), nn.Linear(width, 4))
-        self.sites = (*self.down.sites, *self.layers.sites)
-
-    def forward(self, h: Float[Tensor, "B C H W"], masks: Masks | None = None) -> Float[Tensor, "B 4"]:
-        """Args: masks: one for each of `sites`."""
-        down, rest = (None, None) if masks is None else (masks[:1], masks[1:])
-        return self.layers(self.down(h, down).flatten(1), rest)
-
 
 def motions(state: Float[Tensor, "B T 4"], dt: float) -> Float[Tensor, "B T 4"]:
     """Returns displacement ahead and aside, turn and speed of each frame since the one before.
@@ -423,15 +367,6 @@ def motions(state: Float[Tensor, "B T 4"], dt: float) -> Float[Tensor, "B T 4"]:
     return torch.cat([first, relative_pose(state[:, 1:], state[:, :-1])], dim=1)
 
 
-def _encoder(in_channels: int, features: Sequence[int]) -> Stack:
-    """Halves the image three times."""
-    return Stack(*(nn.Conv2d(*ends, 4, stride=2, padding=1) for ends in pairwise((in_channels, *features))))
-
-
-def _mlp(size_in: int, width: int, size_out: int) -> Stack:
-    return Stack(nn.Linear(size_in, width), nn.Linear(width, width), nn.Linear(width, size_out))
-
-
 def _cells(spec: RasterSpec) -> tuple[int, int]:
     if spec.height < 32 or spec.width < 16:
         raise ValueError(
@@ -439,11 +374,6 @@ def _cells(spec: RasterSpec) -> tuple[int, int]:
             "them four times, expected at least 32 x 16"
         )
     return spec.height // 8, spec.width // 8
-
-
-def _fit(image: Tensor, size: Sequence[int]) -> Tensor:
-    """Crops or pads an image at its far ends."""
-    return F.pad(image, (0, size[1] - image.shape[-1], 0, size[0] - image.shape[-2]))
 
 
 def _per_row(mask: Float[Tensor, "B C 1 1"], times: int) -> Float[Tensor, "B2 C 1 1"]:

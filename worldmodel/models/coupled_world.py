@@ -71,7 +71,10 @@ class CoupledWorld(nn.Module):
     def sample_latent(
         self, hidden: CoupledHidden, num_steps: int, generator: Generator | None = None
     ) -> Float[Tensor, "B T Z"]:
-        """Draws latents from the prior given the observed history, one for each step."""
+        """Draws latents from the prior given the observed history, one for each step.
+
+        With a learnt prior that is exact at the first step only, as in `EgoSplit`.
+        """
         if not self.model.latent.dim:
             return hidden.ego.new_zeros(hidden.ego.shape[0], num_steps, 0)
         code = self.model.encode(hidden.history)

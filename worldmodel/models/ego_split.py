@@ -80,7 +80,13 @@ class EgoSplit(nn.Module):
     def sample_latent(
         self, hidden: EgoSplitHidden, num_steps: int, generator: Generator | None = None
     ) -> Float[Tensor, "B T Z"]:
-        """Draws latents from the prior, one per step; the core reads one in `stride`."""
+        """Draws latents from the prior, one per step; the core reads one in `stride`.
+
+        All are drawn given the observed past, before anything is predicted. For a prior that does not look at
+        the hidden map that is the prior itself. A learnt one (`ConditionalGaussian`) is exact at the first
+        step only: later ones would be drawn from hidden maps that depend on actions not yet chosen.
+        `ForwardModel.unroll_clip(use_prior=True)` draws each from its own.
+        """
         draws = [self.forward_model.latent.prior(hidden.features, generator) for _ in range(num_steps)]
         return torch.stack(draws, dim=1)
 

@@ -25,7 +25,7 @@ from torch import Generator, Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from worldmodel.models.latent import Latent, NoLatent
-from worldmodel.models.view import carry, move_view, pool_over_cars
+from worldmodel.models.view import align, carry, check_images, pool_over_cars
 from worldmodel.nn import FrameEncoder, LatentExpander, ResidualBlock, dropout_mask
 from worldmodel.scene import Channel, RasterSpec, relative_pose
 from worldmodel.types import Clip, Indexed, Obs
@@ -206,11 +206,12 @@ class ForwardModel(nn.Module):
 
     def encode(self, obs: Obs) -> Memory:
         """Reads the history: aligns the frames with the co-moving frame, encodes and mixes them."""
-        self._check(obs)
+        check_images(obs, self.history, self.spec)
         image = obs.image.to(self.deviation_std.dtype) / 255
         newest = self.history - 1
         read = [newest - age for age in self.ages]
-        aligned = self._align(image[:, read], obs.state[:, read])
+        ago = torch.tensor(self.ages, device=image.device, dtype=obs.state.dtype) * self.dt
+        aligned = align(image[:, read], obs.state[:, read], ago, spec=self.spec)
         batch = image.shape[0]
         encoded = self.encoder(self._pad(aligned.flatten(0, 1)))
         features = self.mixer(encoded.unflatten(0, (batch, -1)).flatten(1, 2))
@@ -376,38 +377,10 @@ class ForwardModel(nn.Module):
         frames = clip.image[:, ends].to(self.deviation_std.dtype) / 255
         return self.encoder(self._pad(frames.flatten(0, 1))).unflatten(0, (-1, num_steps))
 
-    def _align(
-        self, image: Float[Tensor, "B K C H W"], state: Float[Tensor, "B K 4"]
-    ) -> Float[Tensor, "B K C H W"]:
-        """Redraws past frames as seen from the co-moving frame; the newest is left untouched."""
-        newest = state[:, -1:]
-        ago = torch.tensor(self.ages[:-1], device=state.device, dtype=state.dtype) * self.dt
-        travelled = newest[..., 3] * ago
-        views = torch.stack(
-            [
-                newest[..., 0] - travelled * newest[..., 2].cos(),
-                newest[..., 1] - travelled * newest[..., 2].sin(),
-                newest[..., 2].expand_as(travelled),
-            ],
-            dim=-1,
-        )
-        pose = relative_pose(views, state[:, :-1]).to(image.dtype)
-        past = move_view(image[:, :-1].flatten(0, 1), pose.flatten(0, 1), self.spec)
-        return torch.cat([past.unflatten(0, pose.shape[:2]), image[:, -1:]], dim=1)
-
     def _pad(self, image: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C H2 W2"]:
         down = self.cells[0] * self.cell[0] - self.spec.height
         right = self.cells[1] * self.cell[1] - self.spec.width
         return F.pad(image, (0, right, 0, down))
-
-    def _check(self, obs: Obs) -> None:
-        got = tuple(obs.image.shape[1:])
-        expected = (self.history, len(self.spec.channels), self.spec.height, self.spec.width)
-        if got != expected:
-            raise ValueError(
-                f"observation images have (K, C, H, W) = {got}, this model reads {expected}; "
-                "draw them with the model's own `spec` and `history`"
-            )
 
 
 def _unshuffle(cells: Float[Tensor, "B P H W"], cell: tuple[int, int]) -> Float[Tensor, "B F H2 W2"]:

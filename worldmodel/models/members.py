@@ -32,37 +32,14 @@ WorldFn: TypeAlias = Callable[[Masks], WorldModel]
 
 
 @runtime_checkable
-class Members(Protocol):
-    """A `WorldModel` that answers with `num` rows for each scene of the observation."""
+class Members(WorldModel, Protocol):
+    """A `WorldModel` that answers with `num` rows for each scene of the observation.
+
+    `init` gives `B * num` rows, `step` and `unroll` take as many; in `sample_latent` the members of a scene
+    share the random numbers.
+    """
 
     num: int
-
-    @property
-    def dt(self) -> float:
-        """Time between steps [s]."""
-        ...
-
-    def init(self, obs: Obs) -> Hidden:
-        """Reads the history; `B * num` rows."""
-        ...
-
-    def sample_latent(
-        self, hidden: Hidden, num_steps: int, generator: Generator | None = None
-    ) -> Float[Tensor, "B T Z"]:
-        """Draws from the prior; the members of a scene share the random numbers."""
-        ...
-
-    def step(
-        self, hidden: Hidden, action: Float[Tensor, "B 2"], latent: Float[Tensor, "B Z"]
-    ) -> tuple[Hidden, Prediction]:
-        """Moves every row by one step."""
-        ...
-
-    def unroll(
-        self, hidden: Hidden, action: Float[Tensor, "B T 2"], latent: Float[Tensor, "B T Z"]
-    ) -> Rollout:
-        """Unrolls every row."""
-        ...
 
 
 @dataclass(frozen=True)

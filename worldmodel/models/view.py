@@ -5,7 +5,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from worldmodel.scene import RasterSpec
+from worldmodel.scene import RasterSpec, relative_pose
+from worldmodel.types import Obs
 
 EMPTY = 0.02
 """Grey values up to this are nobody."""
@@ -28,6 +29,36 @@ def move_view(
     row = torch.stack([-sin * (aside / ahead), cos, -pose[:, 0] / ahead], dim=-1)
     grid = F.affine_grid(torch.stack([col, row], dim=1), list(image.shape), align_corners=False)
     return F.grid_sample(image, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+
+
+def align(
+    image: Float[Tensor, "B K C H W"],
+    state: Float[Tensor, "B K 4"],
+    ago: Float[Tensor, " K"],
+    *,
+    spec: RasterSpec,
+) -> Float[Tensor, "B K C H W"]:
+    """Returns past frames as seen from the co-moving frame of the newest, which is left untouched.
+
+    Args:
+        image: oldest first.
+        state: of the viewer in each.
+        ago: how long ago each was [s]; the last is 0.
+        spec: of the rasters.
+    """
+    newest = state[:, -1:]
+    travelled = newest[..., 3] * ago[:-1]
+    views = torch.stack(
+        [
+            newest[..., 0] - travelled * newest[..., 2].cos(),
+            newest[..., 1] - travelled * newest[..., 2].sin(),
+            newest[..., 2].expand_as(travelled),
+        ],
+        dim=-1,
+    )
+    pose = relative_pose(views, state[:, :-1]).to(image.dtype)
+    past = move_view(image[:, :-1].flatten(0, 1), pose.flatten(0, 1), spec)
+    return torch.cat([past.unflatten(0, pose.shape[:2]), image[:, -1:]], dim=1)
 
 
 def carry(
@@ -94,6 +125,17 @@ def pool_over_cars(
     along = F.avg_pool2d(weighted, (rows, 1), stride=1, padding=(rows // 2, 0))
     both = F.avg_pool2d(along, (1, columns), stride=1, padding=(0, columns // 2))
     return both[:, :-1] / both[:, -1:].clamp_min(1e-6)
+
+
+def check_images(obs: Obs, history: int, spec: RasterSpec) -> None:
+    """Raises ValueError where a model that reads `history` frames drawn by `spec` cannot read `obs`."""
+    got = tuple(obs.image.shape[1:])
+    expected = (history, len(spec.channels), spec.height, spec.width)
+    if got != expected:
+        raise ValueError(
+            f"observation images have (K, C, H, W) = {got}, this model reads {expected}; "
+            "draw them with the model's own `spec` and `history`"
+        )
 
 
 def _odd(size: float) -> int:

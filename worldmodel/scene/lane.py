@@ -5,7 +5,7 @@ read.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -63,6 +63,11 @@ class LaneQuery:
 class LaneMap:
     """Lanelets of a road.
 
+    Attributes:
+        lanelets: in any order.
+        mirror_of: the map that this is the mirror image of, if it is one; what is known of that need not be
+            asked again.
+
     Example:
         >>> road = LaneMap.straight(length=100.0, num_lanes=3, lane_width=3.5)
         >>> road.edge_distance(np.array([[50.0, 0.5]])).round(3)
@@ -70,6 +75,7 @@ class LaneMap:
     """
 
     lanelets: tuple[Lanelet, ...]
+    mirror_of: "LaneMap | None" = field(default=None, repr=False)
 
     @classmethod
     def straight(cls, *, length: float, num_lanes: int, lane_width: float = 3.7) -> "LaneMap":
@@ -84,7 +90,8 @@ class LaneMap:
     def mirror(self) -> "LaneMap":
         """Returns the map with left and right swapped (`y` negated)."""
         flip = np.array([1.0, -1.0])
-        return LaneMap(tuple(Lanelet(one.id, one.right * flip, one.left * flip) for one in self.lanelets))
+        lanelets = (Lanelet(one.id, one.right * flip, one.left * flip) for one in self.lanelets)
+        return LaneMap(tuple(lanelets), mirror_of=self)
 
     def extended(self, length: float) -> "LaneMap":
         """Returns the map with the road going straight on by `length` [m] where the map, not the road, ends.

@@ -7,6 +7,7 @@ The torch functions then read a patch at metric points, or draw it into a raster
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import cached_property
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -84,7 +85,7 @@ DEFAULT_ROAD = RoadSpec()
 
 
 class RoadField:
-    """The fields of a whole map.
+    """The fields of a whole map, computed when first asked for, and once for all fields of one map.
 
     Example:
         >>> field = RoadField(LaneMap.straight(length=200.0, num_lanes=2, lane_width=4.0))
@@ -96,37 +97,20 @@ class RoadField:
     """
 
     def __init__(self, lane_map: LaneMap) -> None:
-        self._corner = lane_map.bounds[:2]
-        self._lane_map = lane_map.extended(BEYOND_END)
+        self._lane_map = lane_map
 
     @cached_property
-    def _grid(self) -> tuple[Float[np.ndarray, "NX NY 3"], tuple[float, float, float]]:
-        """The fields (heading in the world frame), and the first point and spacing of the grid."""
-        left, bottom, right, top = self._lane_map.bounds
-        # Beyond this margin every field is constant but for its direction.
-        margin = MAX_EDGE + GRID_SPACING
-        # Extended or not, the grid has a point on the corner of the map itself.
-        x0, y0 = (
-            corner - GRID_SPACING * np.ceil((corner - low + margin) / GRID_SPACING)
-            for corner, low in zip(self._corner, (left, bottom), strict=True)
-        )
-        x = np.arange(x0, right + margin + GRID_SPACING, GRID_SPACING)
-        y = np.arange(y0, top + margin + GRID_SPACING, GRID_SPACING)
-        points = np.stack(np.meshgrid(x, y, indexing="ij"), axis=-1).reshape(-1, 2)
-        answer = self._lane_map.query(points)
-        lane = (answer.offset / np.maximum(answer.half_width, NARROWEST_HALF_WIDTH)) ** 2
-        edge = self._lane_map.edge_distance(points).clip(-MAX_EDGE, MAX_EDGE)
-        fields = np.stack([lane.clip(max=MAX_LANE), edge, answer.heading], axis=-1)
-        return fields.reshape(len(x), len(y), 3).astype(np.float32), (float(x[0]), float(y[0]), GRID_SPACING)
+    def _grid(self) -> "_Grid":
+        return _grid_of(self._lane_map)
 
     def crop(
         self, views: Float[np.ndarray, "N 3"], spec: RoadSpec = DEFAULT_ROAD
     ) -> Float[np.ndarray, "N R HR WR"]:
         """Returns the patch around each view (world pose `x, y, heading`), in its frame, as float32."""
-        fields, frame = self._grid
+        grid = self._grid
         out = np.empty((len(views), len(RoadChannel), spec.height, spec.width), dtype=np.float32)
         views = np.ascontiguousarray(views, dtype=np.float64)
-        crop_fields(views, fields, frame, spec.row_positions(), spec.column_positions(), out)
+        crop_fields(views, grid.fields, grid.frame, spec.row_positions(), spec.column_positions(), out)
         return out
 
 
@@ -166,3 +150,58 @@ def draw_road(
     lane = overlap(distance, distance.new_tensor(MARKING_WIDTH / 2 / raster_spec.resolution))
     off_road = (0.5 - fields[..., RoadChannel.EDGE] / raster_spec.resolution).clamp(0.0, 1.0)
     return torch.stack([lane, off_road], dim=2)
+
+
+@dataclass(frozen=True)
+class _Grid:
+    """The fields of a whole map.
+
+    Attributes:
+        fields: heading in the world frame.
+        frame: x and y of the first point, and the spacing [m].
+    """
+
+    fields: Float[np.ndarray, "NX NY 3"]
+    frame: tuple[float, float, float]
+
+    def mirror(self) -> "_Grid":
+        """Returns the grid of the mirrored map, its points being the mirror images of these."""
+        fields = self.fields[:, ::-1].copy()
+        fields[..., RoadChannel.HEADING] *= -1
+        x, y, spacing = self.frame
+        return _Grid(fields, (x, -(y + spacing * (fields.shape[1] - 1)), spacing))
+
+
+_GRIDS: WeakKeyDictionary[LaneMap, _Grid] = WeakKeyDictionary()
+"""Those of the maps in use: a grid takes seconds, and many ask for it (every dataset, every environment)."""
+
+
+def _grid_of(lane_map: LaneMap) -> _Grid:
+    """Returns the map's grid, sampled once for as long as the map lives; a mirror image's is mirrored."""
+    grid, original = _GRIDS.get(lane_map), lane_map.mirror_of
+    if grid is None:
+        grid = _sampled(lane_map) if original is None else _grid_of(original).mirror()
+        _GRIDS[lane_map] = grid
+    return grid
+
+
+def _sampled(lane_map: LaneMap) -> _Grid:
+    """Asks the map at every grid point."""
+    road = lane_map.extended(BEYOND_END)
+    left, bottom, right, top = road.bounds
+    # Beyond this margin every field is constant but for its direction.
+    margin = MAX_EDGE + GRID_SPACING
+    # Extended or not, the grid has a point on the corner of the map itself.
+    x0, y0 = (
+        corner - GRID_SPACING * np.ceil((corner - low + margin) / GRID_SPACING)
+        for corner, low in zip(lane_map.bounds[:2], (left, bottom), strict=True)
+    )
+    x = np.arange(x0, right + margin + GRID_SPACING, GRID_SPACING)
+    y = np.arange(y0, top + margin + GRID_SPACING, GRID_SPACING)
+    points = np.stack(np.meshgrid(x, y, indexing="ij"), axis=-1).reshape(-1, 2)
+    answer = road.query(points)
+    lane = (answer.offset / np.maximum(answer.half_width, NARROWEST_HALF_WIDTH)) ** 2
+    edge = road.edge_distance(points).clip(-MAX_EDGE, MAX_EDGE)
+    fields = np.stack([lane.clip(max=MAX_LANE), edge, answer.heading], axis=-1)
+    grid = fields.reshape(len(x), len(y), 3).astype(np.float32)
+    return _Grid(grid, (float(x[0]), float(y[0]), GRID_SPACING))

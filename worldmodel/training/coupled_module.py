@@ -11,6 +11,7 @@ from torch import Tensor
 
 from worldmodel.data import Stats
 from worldmodel.models import CoupledModel, masked_bce, masked_mse, occupancy_loss
+from worldmodel.training.distributed import mean_over_processes
 from worldmodel.training.optimizer import warmup_cosine
 from worldmodel.types import Clip
 
@@ -24,7 +25,7 @@ class CoupledModule(lightning.LightningModule):
         num_steps: length of the learning-rate schedule.
         elapsed: share of a time budget that is used up; the schedule is over with it too.
         unroll: further arguments of the model's `unroll_clip` in training.
-        loss_fn: of the vehicle channel, `(logits, target, covered) -> scalar`.
+        loss_fn: of the vehicle channel, `(logits, target, covered, count_fn=) -> scalar`.
         road_weight: of the cross-entropy of each other channel.
         motion_weight: of the squared error of the ego's motion, in `CoupledModel.motion_unit`.
     """
@@ -51,7 +52,8 @@ class CoupledModule(lightning.LightningModule):
     def training_step(self, clip: Clip, batch_idx: int) -> Tensor:
         """Returns the loss, and logs its terms."""
         total, terms = self.loss(clip)
-        self.log_dict({f"train/{name}": value for name, value in terms.items()}, batch_size=len(clip.size))
+        named = {f"train/{name}": value for name, value in terms.items()}
+        self.log_dict(named, batch_size=len(clip.size), sync_dist=True)
         return total
 
     def loss(self, clip: Clip) -> tuple[Tensor, Mapping[str, Tensor]]:
@@ -61,7 +63,9 @@ class CoupledModule(lightning.LightningModule):
         names = [channel.name.lower() for channel in self.model.predicts]
         channels = zip(unroll.logits.split(1, 2), target.split(1, 2), names, strict=True)
         errors = {
-            name: self.loss_fn(logits, frames, covered) if not index else masked_bce(logits, frames, covered)
+            name: (masked_bce if index else self.loss_fn)(
+                logits, frames, covered, count_fn=mean_over_processes
+            )
             for index, (logits, frames, name) in enumerate(channels)
         }
         motion, penalty = self.motion_error(unroll.motion, clip), unroll.penalty.mean()
@@ -74,8 +78,9 @@ class CoupledModule(lightning.LightningModule):
         target, covered = self.target(clip)
         unroll = self.model.unroll_clip(clip, use_prior=True)
         mse = masked_mse(unroll.logits[:, :, :1], target[:, :, :1], covered)
-        self.log("val/mse", mse, batch_size=len(target), prog_bar=True)
-        self.log("val/motion", self.motion_error(unroll.motion, clip), batch_size=len(target))
+        self.log("val/mse", mse, batch_size=len(target), prog_bar=True, sync_dist=True)
+        motion = self.motion_error(unroll.motion, clip)
+        self.log("val/motion", motion, batch_size=len(target), sync_dist=True)
 
     def motion_error(self, motion: Float[Tensor, "B T 4"], clip: Clip) -> Float[Tensor, ""]:
         """Returns the mean squared error of the ego's motion."""
