@@ -158,7 +158,7 @@ def test_two_processes_and_compiled_parts_learn_what_one_plain_process_does(
     store: Path, tmp_path: Path
 ) -> None:
     """What is random in a step differs between processes, so dropout and latent are left out."""
-    exact = ["model.dropout=0", "module.num_decoded=null", "phases.0.num_steps=5"]
+    exact = ["model.dropout=0.0", "module.num_decoded=null", "phases.0.num_steps=5"]
     exact += ["phases.1.num_steps=1", "latent=none", "validation.every=null"]
     finish(start(store, tmp_path / "one", *exact, "loader.batch_size=4"))
     finish(start(store, tmp_path / "two", *exact, "loader.batch_size=2", "devices=2", "strategy=ddp"))
