@@ -12,7 +12,8 @@ from textwrap import dedent
 import pytest
 from rich.console import Console
 
-from worldmodel.app.pipeline import Outcome, Pipeline, Stage, expand, fill
+from worldmodel.app.pipeline import Outcome, Pipeline
+from worldmodel.app.stage import Stage, expand, fill
 
 PROGRAM = dedent("""
     run=$1
@@ -232,7 +233,7 @@ def test_a_stage_gathers_the_results_of_several() -> None:
     assert fill(drive.overrides[2], {"s0": "runs/0.pt"}) == "also.p_s0={like:policy,path:runs/0.pt}"
 
 
-def test_mistakes_in_templates_are_named() -> None:
+def test_mistakes_in_templates_are_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="train='z' is not described"):
         expand({"model": {"command": "train", "each": {"train": ["z"]}}}, CHOICES)
     with pytest.raises(ValueError, match="needs 'nobody', which is not there"):
@@ -240,4 +241,4 @@ def test_mistakes_in_templates_are_named() -> None:
     with pytest.raises(ValueError, match="none of"):
         fill("{unknown}/model.pt", {"model": "x"})
     with pytest.raises(ValueError, match="waits for itself"):
-        pipeline(Path("nowhere")).run([make("a", it="a")])
+        pipeline(tmp_path).run([make("a", it="a")])
