@@ -10,10 +10,10 @@ import pytest
 from worldmodel.app.cli import main
 from worldmodel.app.compose import UsageError, compose
 from worldmodel.app.evaluate import with_aliases
-from worldmodel.app.pipeline import Stage, expand, fill, stage_of
 from worldmodel.app.results import _plain as plain
 from worldmodel.app.results import chosen, describe, describe_plan
 from worldmodel.app.results_table import as_csv, as_markdown, driving_rows, prediction_rows, read_drives
+from worldmodel.app.stage import Stage, expand, fill, stage_of
 from worldmodel.evaluation import EpisodeResult
 from worldmodel.evaluation.table import write_tables
 

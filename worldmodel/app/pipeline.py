@@ -6,10 +6,8 @@ stage does is known to its command alone; here are names, arguments and files.
 
 import fcntl
 import hashlib
-import itertools
 import json
 import os
-import re
 import shutil
 import signal
 import subprocess
@@ -18,12 +16,13 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
 from rich.console import Console
 
+from worldmodel.app.stage import Stage, fill, stage_of
 from worldmodel.atomic import replacing
 
 RECORDS = ".stages"
@@ -37,29 +36,6 @@ Describe = Callable[[str, Sequence[str]], str]
 """Command, overrides -> everything that its result depends on, as text."""
 Argv = Callable[[str, Sequence[str]], list[str]]
 """Command, overrides -> the process."""
-
-
-@dataclass(frozen=True)
-class Stage:
-    """One command and what must be there before.
-
-    Attributes:
-        name: unique; also that of its folder.
-        command: one of ours.
-        overrides: `key=value`; `{alias}` stands for what is needed.
-        needs: alias -> `stage/file`, or `stage` for its folder.
-        outputs: files that it must leave in its folder, and that later stages depend on.
-        labels: what it was made from, as `{"train": "us101", "seed": "0"}`; rows of tables are named by them.
-        seconds: how long it is expected to take [s].
-    """
-
-    name: str
-    command: str
-    overrides: tuple[str, ...] = ()
-    needs: Mapping[str, str] = field(default_factory=dict)
-    outputs: tuple[str, ...] = ()
-    labels: Mapping[str, str] = field(default_factory=dict)
-    seconds: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -79,112 +55,6 @@ class Outcome:
     @property
     def is_good(self) -> bool:
         return self.status in ("done", "cached")
-
-
-def expand(templates: Mapping[str, Any], choices: Mapping[str, Any], *, scale: float = 1.0) -> list[Stage]:
-    """Returns the stages of all templates.
-
-    A template says:
-
-    - `command`, and the `outputs` that it leaves;
-    - `each`, variables and their values: there is a stage for each combination, `template-value-value`;
-    - `overrides`, where `{variable}` is the value and `{alias}` the path of what is needed;
-    - `needs`, alias -> `stage/file` or `stage`; `inputs`, the same and an override `alias=path`;
-    - `gather`, variables of whose values a stage takes all: texts that hold such a `{variable}` are repeated;
-    - `budget` [s], which times `scale` becomes the override `seconds=`; `expect` [s], what the rest takes.
-
-    A value adds what `choices[variable][value]` says of it: the same keys, but for the first two. Variables
-    that `choices` does not know are names only.
-
-    Raises:
-        ValueError: a value that `choices` does not know, or a stage that needs one that is not there.
-    """
-    stages = [
-        _stage(name, template, values, choices=choices, scale=scale)
-        for name, template in templates.items()
-        for values in _combinations(template.get("each", {}))
-    ]
-    known = {one.name for one in stages}
-    if len(known) < len(stages):
-        raise ValueError("two stages have one name; rename a template")
-    for one in stages:
-        for needed in (stage_of(need) for need in one.needs.values()):
-            if needed not in known:
-                raise ValueError(
-                    f"stage {one.name!r} needs {needed!r}, which is not there; add it to the stages"
-                )
-    return stages
-
-
-def stage_of(need: str) -> str:
-    """Returns the name of the stage in `stage/file`."""
-    return need.split("/")[0]
-
-
-def fill(text: str, values: Mapping[str, str], *, strict: bool = True) -> str:
-    """Returns the text with every `{name}` replaced by its value; other braces stay.
-
-    Raises:
-        ValueError: a name without a value, unless not `strict`.
-    """
-
-    def value(found: re.Match[str]) -> str:
-        if found[1] not in values and not strict:
-            return found[0]
-        if found[1] not in values:
-            raise ValueError(f"{found[0]} in {text!r} is none of {sorted(values)}; correct its name")
-        return values[found[1]]
-
-    return re.sub(r"\{(\w+)\}", value, text)
-
-
-def _combinations(each: Mapping[str, Sequence[Any]]) -> Iterator[dict[str, str]]:
-    for values in itertools.product(*each.values()):
-        yield dict(zip(each, (str(one) for one in values), strict=True))
-
-
-def _stage(
-    template_name: str,
-    template: Mapping[str, Any],
-    values: Mapping[str, str],
-    *,
-    choices: Mapping[str, Any],
-    scale: float,
-) -> Stage:
-    parts = [*(_choice(choices, variable, value) for variable, value in values.items()), template]
-    gathered = [dict(values, **more) for more in _combinations(template.get("gather", {}))]
-
-    def each(text: str) -> Iterator[str]:
-        """The text, or one for each gathered combination that makes another of it."""
-        yield from dict.fromkeys(fill(text, one, strict=False) for one in gathered)
-
-    needs = {
-        alias: need
-        for part in parts
-        for kind in ("needs", "inputs")
-        for key, value in part.get(kind, {}).items()
-        for alias, need in zip(each(key), each(value), strict=True)
-    }
-    inputs = [f"{key}={{{key}}}" for part in parts for key in part.get("inputs", {})]
-    overrides = [one for part in parts for text in part.get("overrides", ()) for one in each(text)]
-    budget = sum(part.get("budget", 0.0) for part in parts) * scale
-    return Stage(
-        name="-".join([template_name, *values.values()]),
-        command=template["command"],
-        overrides=(*overrides, *inputs, *([f"seconds={budget:g}"] if budget else [])),
-        needs=needs,
-        outputs=tuple(template.get("outputs", ())),
-        labels={"stage": template_name, "table": template.get("table", ""), **values},
-        seconds=budget + sum(part.get("expect", 0.0) for part in parts),
-    )
-
-
-def _choice(choices: Mapping[str, Any], variable: str, value: str) -> Mapping[str, Any]:
-    known = choices.get(variable, {value: None})
-    if value not in known:
-        raise ValueError(f"{variable}={value!r} is not described; choices.{variable} has {sorted(known)}")
-    found: Mapping[str, Any] = known[value] or {}
-    return found
 
 
 class Pipeline:

@@ -15,9 +15,10 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from worldmodel.app.compose import Config, UsageError, compose, show
-from worldmodel.app.pipeline import Outcome, Pipeline, Stage, expand, stage_of
+from worldmodel.app.pipeline import Outcome, Pipeline
 from worldmodel.app.results_table import as_csv, as_markdown, driving_rows, prediction_rows, read_drives
 from worldmodel.app.run import versions, write_atomic
+from worldmodel.app.stage import Stage, expand, stage_of
 from worldmodel.evaluation.table import write_summary
 
 HYDRA = Lock()

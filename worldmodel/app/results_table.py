@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from worldmodel.app.pipeline import Stage
 from worldmodel.app.prediction import HORIZONS
+from worldmodel.app.stage import Stage
 from worldmodel.evaluation.episode import EpisodeResult
 from worldmodel.evaluation.statistics import Interval, bootstrap_seeds, wilson
 from worldmodel.evaluation.table import SIDES, read_episodes
