@@ -15,13 +15,11 @@ from rich.table import Column
 from rich.table import Table as Printed
 from torch import Generator
 
-from worldmodel.app.compose import Config, UsageError, build, require, show
+from worldmodel.app.compose import Config, require, show
 from worldmodel.app.pictures import eventful_windows
 from worldmodel.app.report import write_report
 from worldmodel.app.run import Run, versions
-from worldmodel.data import Store
-from worldmodel.data.datamodule import TrafficDataModule
-from worldmodel.data.dataset import WindowDataset
+from worldmodel.app.windows import held_out
 from worldmodel.evaluation.probe import Findings, Probe, doubt, measure, predict_mean, probe_of
 from worldmodel.evaluation.statistics import Interval, bootstrap_mean
 from worldmodel.evaluation.verdict import HORIZONS, Answer, differences, judge
@@ -59,37 +57,6 @@ def main(config: Config) -> None:
         write_report(page(config, answers, found, pictures, dt=probe.model.dt), run.folder)
     print_answers(answers, found)
     run.close()
-
-
-def held_out(config: Config, probe: Probe, *, num: int) -> tuple[WindowDataset, list[Clip]]:
-    """Returns the windows of `config.part`, and batches of `num` of them in random order.
-
-    They are drawn as the model expects them.
-
-    Raises:
-        UsageError: when the split has no such part, or fewer than two windows in it.
-    """
-    store: Store = build(config.data)
-    module = TrafficDataModule(
-        store.recordings,
-        store.split,
-        history=probe.model.history,
-        horizon=config.horizon,
-        stride=config.stride,
-        eval_stride=config.stride,
-        mirror=0.0,
-        spec=probe.model.spec,
-        future_views=probe.views,
-    )
-    try:
-        dataset = module.dataset(config.part)
-    except ValueError as error:
-        raise UsageError(f"part={config.part}: {error}") from error
-    order = np.random.default_rng(config.seed).permutation(len(dataset))[:num]
-    if len(order) < 2:
-        raise UsageError(f"{len(order)} window to look at, two are needed; raise windows= or lower stride=")
-    batches = np.array_split(order, -(-len(order) // config.batch_size))
-    return dataset, [dataset.collate([dataset[int(i)] for i in batch]) for batch in batches]
 
 
 def as_json(answers: Sequence[Answer], found: Findings) -> dict[str, Any]:

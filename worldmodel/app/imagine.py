@@ -12,11 +12,11 @@ import torch
 from jaxtyping import Float
 from torch import Generator, Tensor
 
-from worldmodel.app.check import held_out
 from worldmodel.app.compose import Config, UsageError, require, show
 from worldmodel.app.pictures import eventful_windows
 from worldmodel.app.report import write_report
 from worldmodel.app.run import Run, versions
+from worldmodel.app.windows import held_out
 from worldmodel.data.dataset import WindowDataset, ego_future
 from worldmodel.evaluation.probe import Probe, manoeuvres, probe_of
 from worldmodel.models import load_model, world_of

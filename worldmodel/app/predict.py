@@ -13,9 +13,9 @@ from rich.table import Table
 from torch import Generator, Tensor
 
 from worldmodel.app import prediction
-from worldmodel.app.check import held_out
 from worldmodel.app.compose import Config, require
 from worldmodel.app.run import Run
+from worldmodel.app.windows import held_out
 from worldmodel.evaluation.prediction import Predictor
 from worldmodel.evaluation.probe import Probe, copied, predict, probe_of
 from worldmodel.models import load_model
