@@ -10,7 +10,7 @@ from torch import Generator, Tensor, nn
 
 from planners.policy.loss import PolicyLossFn
 from planners.policy.network import PolicyNetwork
-from worldmodel.training import warmup_cosine
+from worldmodel.training import scheduled
 from worldmodel.types import Clip
 
 
@@ -55,9 +55,7 @@ class PolicyModule(lightning.LightningModule):
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Returns the optimiser with a warm-up and cosine schedule by step."""
         optimizer = self.optimizer_fn(chain(self.model.parameters(), self.learnt_too.parameters()))
-        factor = warmup_cosine(self.num_steps, elapsed=self.elapsed)
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+        return scheduled(optimizer, self.num_steps, elapsed=self.elapsed)
 
     def _generator(self) -> Generator:
         """Random numbers of this step: they follow from the global seed, which follows from the step."""

@@ -12,10 +12,10 @@ import pytest
 import torch
 
 from worldmodel.app.cli import main
-from worldmodel.app.train import read_metrics
 from worldmodel.data import Span, Split, make_recording, save_store
 from worldmodel.models import load_model, read_checkpoint
 from worldmodel.training import TimeBudget
+from worldmodel.training.csv_logger import read_metrics
 
 TINY = (
     "data=store", "seconds=null", "threads=1", "log_every=1", "model.channels=8", "model.history=4",

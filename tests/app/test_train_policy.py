@@ -12,9 +12,9 @@ import torch
 from planners.policy import PolicyNetwork
 from worldmodel import load
 from worldmodel.app.cli import main
-from worldmodel.app.train import read_metrics
 from worldmodel.data import Span, Split, make_recording, save_store
 from worldmodel.models import CoupledModel, ForwardModel, GaussianLatent, read_checkpoint, save_model
+from worldmodel.training.csv_logger import read_metrics
 
 POLICIES = sorted(
     one.name.removesuffix(".yaml")

@@ -10,6 +10,7 @@ import torch
 from tests.training.toys import Counter, fit
 from worldmodel.training import CsvLogger, GrowingHorizon, KeepBest, StepSeeds, TimeBudget
 from worldmodel.training import budget as budget_file
+from worldmodel.training.csv_logger import read_metrics
 
 
 def test_the_weights_with_the_lowest_score_are_kept(tmp_path: Path) -> None:
@@ -83,3 +84,26 @@ def test_the_horizon_grows_to_its_end_in_whole_multiples() -> None:
     assert found == sorted(found) and {one % 5 for one in found} == {0}
     with pytest.raises(ValueError, match="start <= end"):
         GrowingHorizon(start=30, end=10, num_steps=100)
+
+
+def test_a_kill_while_metrics_are_rewritten_loses_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A metric that comes later gives every row a column more: the file is written anew."""
+    logger = CsvLogger(tmp_path / "metrics.csv")
+    logger.keep(0)
+    logger.log_metrics({"a": 1.0}, step=0)
+    before = logger.path.read_text()
+
+    def killed(*args: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("csv.DictWriter.writerows", killed)
+    with pytest.raises(KeyboardInterrupt):
+        logger.log_metrics({"a": 2.0, "b": 3.0}, step=1)
+    assert logger.path.read_text() == before
+    monkeypatch.undo()
+    resumed = CsvLogger(logger.path)
+    resumed.keep(1)
+    resumed.log_metrics({"a": 2.0, "b": 3.0}, step=1)
+    assert read_metrics(logger.path) == {"a": [(0, 1.0), (1, 2.0)], "b": [(1, 3.0)]}

@@ -10,10 +10,19 @@ import torch
 from worldmodel.app.compose import Config, build
 from worldmodel.app.progress import TrainingBar
 from worldmodel.app.run import Run
+from worldmodel.data import Store
 from worldmodel.data.datamodule import TrafficDataModule
+from worldmodel.scene import RasterSpec
 from worldmodel.training import KeepBest, Resume, StepSeeds, TimeBudget, TrainingState, compile_parts
 
 STATE = "training.pt"
+
+
+def datamodule(config: Config, store: Store, *, history: int, spec: RasterSpec) -> TrafficDataModule:
+    """Returns the loaders of windows, drawn as what is trained reads them."""
+    return TrafficDataModule(
+        store.recordings, store.split, history=history, spec=spec, seed=config.seed, **build(config.loader)
+    )
 
 
 def train_phase(

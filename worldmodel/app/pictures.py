@@ -12,13 +12,13 @@ import torch
 
 from worldmodel.app.prediction import Sampled
 from worldmodel.app.run import Run, write_atomic
-from worldmodel.app.train import read_metrics
 from worldmodel.evaluation.episode import EpisodeResult
 from worldmodel.evaluation.prediction import squared_error
 from worldmodel.evaluation.protocol import Episode
 from worldmodel.models import CopyContext, FixedContext, ForwardModel, LearntContext
 from worldmodel.protocols import Cost
 from worldmodel.scene import Channel, Recording, draw_road, relative_pose
+from worldmodel.training.csv_logger import read_metrics
 from worldmodel.types import Clip
 from worldmodel.viz import (
     Curve,

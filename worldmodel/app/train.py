@@ -3,12 +3,9 @@
 A phase that is finished has left its model; one that was killed has left its state (`training.resume`).
 """
 
-import csv
 import logging
 import warnings
-from collections.abc import Mapping, Sequence
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,7 +13,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_only
 
 from worldmodel.app import train_policy
 from worldmodel.app.compose import Config, UsageError, build, with_values
-from worldmodel.app.phase import STATE, train_phase
+from worldmodel.app.phase import STATE, datamodule, train_phase
 from worldmodel.app.run import Run
 from worldmodel.data import Store, compute_stats
 from worldmodel.data.datamodule import TrafficDataModule
@@ -51,7 +48,7 @@ def fit(config: Config, run: Run) -> None:
     torch.manual_seed(config.seed)
     model = build(config.model)
     build(config.normalisation)(model, compute_stats(store.recordings, store.split.train))
-    module = datamodule(config, store, model)
+    module = datamodule(config, store, history=model.history, spec=model.spec)
     next(iter(module.train_dataloader()))  # compiles the renderer, which is no training time
     for number, phase in enumerate(config.phases):
         torch.manual_seed(config.seed + number)
@@ -69,7 +66,8 @@ def fit(config: Config, run: Run) -> None:
     if is_follower():
         return
     if config.uncertainty is not None:
-        _calibrate(config, model, datamodule(config, store, model))
+        again = datamodule(config, store, history=model.history, spec=model.spec)  # from its first batch
+        _calibrate(config, model, again)
     save_model(model.eval(), run.folder / CHECKPOINT, extra=extra)
     (run.folder / STATE).unlink(missing_ok=True)
 
@@ -77,14 +75,6 @@ def fit(config: Config, run: Run) -> None:
 def is_follower() -> bool:
     """Returns whether this is a further process, which Lightning has started with the same command."""
     return bool(rank_zero_only.rank)  # type: ignore[attr-defined]
-
-
-def datamodule(config: Config, store: Store, model: Any) -> TrafficDataModule:
-    """Returns the loaders of windows as the model needs them."""
-    loading = build(config.loader)
-    return TrafficDataModule(
-        store.recordings, store.split, history=model.history, spec=model.spec, seed=config.seed, **loading
-    )
 
 
 def _calibrate(config: Config, model: Any, module: TrafficDataModule) -> None:
@@ -98,15 +88,3 @@ def _hush() -> None:
     for name in ("lightning.pytorch.utilities.rank_zero", "lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module="lightning")
-
-
-def read_metrics(path: Path) -> Mapping[str, Sequence[tuple[int, float]]]:
-    """Returns `{name: [(step, value)]}` of a metrics file of `CsvLogger`."""
-    found: dict[str, list[tuple[int, float]]] = {}
-    with path.open(encoding="utf-8", newline="") as stream:
-        row: dict[str, Any]
-        for row in csv.DictReader(stream):
-            for name, value in row.items():
-                if name != "step" and value:
-                    found.setdefault(name, []).append((int(row["step"]), float(value)))
-    return found

@@ -15,15 +15,14 @@ import numpy as np
 import torch
 
 from worldmodel.app.compose import Config, UsageError, build, show, with_values
-from worldmodel.app.phase import STATE, train_phase
+from worldmodel.app.phase import STATE, datamodule, train_phase
 from worldmodel.app.run import Run
 from worldmodel.data import Store
-from worldmodel.data.datamodule import TrafficDataModule
 from worldmodel.evaluation.protocol import Episode, Protocol, episodes
 from worldmodel.evaluation.suite import evaluate
 from worldmodel.models import save_model
 from worldmodel.protocols import Planner
-from worldmodel.scene import RasterSpec, Renderer
+from worldmodel.scene import Renderer
 
 POLICY = "policy.pt"
 FAILURE = "val/failure"
@@ -50,7 +49,7 @@ def fit(config: Config, run: Run) -> None:
     store: Store = build(config.data)
     torch.manual_seed(config.seed)
     policy = build(config.model)
-    module = datamodule(config, store, policy.spec)
+    module = datamodule(config, store, history=config.policy.history, spec=policy.spec)
     learner = build(config.module)
     batches = list(islice(module.train_dataloader(), config.policy.prepare_batches))
     learner.keywords["loss_fn"].prepare(batches, generator=torch.Generator().manual_seed(config.seed))
@@ -60,14 +59,6 @@ def fit(config: Config, run: Run) -> None:
     extra = train_phase(told, policy, module, phase=phase, run=run, learner=learner, callbacks=drives)
     save_model(policy.eval(), run.folder / POLICY, extra={**extra, "policy": config.policy.name})
     (run.folder / STATE).unlink(missing_ok=True)
-
-
-def datamodule(config: Config, store: Store, spec: RasterSpec) -> TrafficDataModule:
-    """Returns the loaders of windows as the loss needs them."""
-    loading = build(config.loader)
-    return TrafficDataModule(
-        store.recordings, store.split, history=config.policy.history, spec=spec, seed=config.seed, **loading
-    )
 
 
 def driver(config: Config, store: Store, policy: Any) -> "DriveEpisodes":

@@ -14,7 +14,7 @@ from worldmodel.training.csv_logger import CsvLogger
 from worldmodel.training.curriculum import GrowingHorizon
 from worldmodel.training.forward_module import ForwardModule, with_latent
 from worldmodel.training.normalisation import set_normalisation
-from worldmodel.training.optimizer import warmup_cosine
+from worldmodel.training.optimizer import scheduled, warmup_cosine
 from worldmodel.training.resume import Resume, StepSeeds, TrainingState
 
 __all__ = [
@@ -31,6 +31,7 @@ __all__ = [
     "calibrate_uncertainty",
     "compile_parts",
     "expert_disagreement",
+    "scheduled",
     "set_motion_normalisation",
     "set_normalisation",
     "uncertainty_of",

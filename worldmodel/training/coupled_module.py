@@ -12,7 +12,7 @@ from torch import Tensor
 from worldmodel.data import Stats
 from worldmodel.models import CoupledModel, masked_bce, masked_mse, occupancy_loss
 from worldmodel.training.distributed import mean_over_processes
-from worldmodel.training.optimizer import warmup_cosine
+from worldmodel.training.optimizer import scheduled
 from worldmodel.types import Clip
 
 
@@ -93,9 +93,7 @@ class CoupledModule(lightning.LightningModule):
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Returns the optimiser with a warm-up and cosine schedule by step."""
         optimizer = self.optimizer_fn(self.model.parameters())
-        factor = warmup_cosine(self.num_steps, elapsed=self.elapsed)
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+        return scheduled(optimizer, self.num_steps, elapsed=self.elapsed)
 
 
 def set_motion_normalisation(model: CoupledModel, stats: Stats) -> None:

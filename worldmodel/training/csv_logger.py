@@ -1,11 +1,15 @@
 """Metrics as CSV, in a file that an interrupted training can carry on."""
 
 import csv
+import io
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
+
+from worldmodel.atomic import replacing
 
 
 class CsvLogger(Logger):
@@ -63,8 +67,23 @@ class CsvLogger(Logger):
         """Ignores them: the run folder holds the whole configuration."""
 
     def _rewrite(self) -> None:
+        """Replaces the file as a whole: a kill leaves the older rows or all of them."""
+        text = io.StringIO(newline="")
+        writer = csv.DictWriter(text, self.columns)
+        writer.writeheader()
+        writer.writerows(self.rows)
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.open("w", encoding="utf-8", newline="") as stream:
-            writer = csv.DictWriter(stream, self.columns)
-            writer.writeheader()
-            writer.writerows(self.rows)
+        with replacing(self.path) as stream:
+            stream.write(text.getvalue().encode())
+
+
+def read_metrics(path: Path) -> Mapping[str, Sequence[tuple[int, float]]]:
+    """Returns `{name: [(step, value)]}` of a file of `CsvLogger`."""
+    found: dict[str, list[tuple[int, float]]] = {}
+    with path.open(encoding="utf-8", newline="") as stream:
+        row: dict[str, Any]
+        for row in csv.DictReader(stream):
+            for name, value in row.items():
+                if name != "step" and value:
+                    found.setdefault(name, []).append((int(row["step"]), float(value)))
+    return found

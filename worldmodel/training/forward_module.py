@@ -13,7 +13,7 @@ from worldmodel.models import ForwardModel, Latent, masked_mse, occupancy_loss
 from worldmodel.models.checkpoint import build, plain
 from worldmodel.scene import Channel
 from worldmodel.training.distributed import mean_over_processes
-from worldmodel.training.optimizer import warmup_cosine
+from worldmodel.training.optimizer import scheduled
 from worldmodel.types import Clip
 
 
@@ -79,9 +79,7 @@ class ForwardModule(lightning.LightningModule):
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Returns the optimiser with a warm-up and cosine schedule by step."""
         optimizer = self.optimizer_fn(self.model.parameters())
-        factor = warmup_cosine(self.num_steps, elapsed=self.elapsed)
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+        return scheduled(optimizer, self.num_steps, elapsed=self.elapsed)
 
 
 def with_latent(model: nn.Module, latent: Latent) -> nn.Module:

@@ -3,6 +3,9 @@
 import math
 from collections.abc import Callable
 
+import torch
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+
 
 def warmup_cosine(
     num_steps: int, *, warmup: int = 20, floor: float = 0.02, elapsed: Callable[[], float] = lambda: 0.0
@@ -29,3 +32,11 @@ def warmup_cosine(
         return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * progress))
 
     return factor
+
+
+def scheduled(
+    optimizer: torch.optim.Optimizer, num_steps: int, *, elapsed: Callable[[], float] = lambda: 0.0
+) -> OptimizerLRScheduler:
+    """Returns an optimiser with `warmup_cosine` by step, as Lightning wants it."""
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, warmup_cosine(num_steps, elapsed=elapsed))
+    return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
