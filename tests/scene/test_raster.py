@@ -332,3 +332,11 @@ def test_comoving_copy_of_a_steady_car_stands_still() -> None:
     views = torch.cat([ego[None, :3], comoving_views(ego, 5, 0.1)]).numpy()
     image = Renderer(recording, VEHICLES_ONLY).render(views, np.arange(6), np.full(6, -1))
     assert np.abs(image.astype(int) - image[0]).max() <= 1
+
+
+def test_recordings_on_one_road_share_its_picture():
+    recording = make_recording(num_frames=5)
+    later = recording.crop(2, 5)
+    assert later.lane_map is recording.lane_map
+    assert Renderer(later).texture is Renderer(recording).texture
+    assert Renderer(later, RasterSpec(resolution=1.0)).texture is not Renderer(recording).texture

@@ -25,7 +25,7 @@ from torch import Tensor
 from worldmodel.scene._raster_numba import draw_texture, draw_vehicles, mark_covered
 from worldmodel.scene.constant import constant
 from worldmodel.scene.kinematics import relative_pose
-from worldmodel.scene.texture import RoadTexture
+from worldmodel.scene.texture import RoadTexture, road_texture
 from worldmodel.scene.track import HEADING, Recording, X, Y
 from worldmodel.scene.units import PPUU_METRES_PER_PIXEL
 
@@ -105,9 +105,7 @@ class Renderer:
     @cached_property
     def texture(self) -> RoadTexture:
         """The road's picture; drawn when first needed."""
-        return RoadTexture.draw(
-            self._lane_map, resolution=self.spec.resolution, margin=self.spec.length_aside
-        )
+        return road_texture(self._lane_map, resolution=self.spec.resolution, margin=self.spec.length_aside)
 
     def render(
         self,
@@ -182,9 +180,7 @@ class TorchRenderer:
     ) -> None:
         self.spec = spec
         self._rows, self._boxes = _frame_table(recording, device)
-        self._road = RoadTexture.draw(
-            recording.lane_map, resolution=spec.resolution, margin=spec.length_aside
-        )
+        self._road = road_texture(recording.lane_map, resolution=spec.resolution, margin=spec.length_aside)
         values = torch.from_numpy(self._road.values.astype("int32"))
         self._texels = torch.stack([values & 255, values >> 8]).to(torch.uint8).to(device)  # (2, NX, NY)
 

@@ -5,6 +5,7 @@ that drawing a view is one look-up per pixel. Built once per map; knows nothing 
 """
 
 from dataclasses import dataclass
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import shapely
@@ -68,6 +69,18 @@ class RoadTexture:
         off_road = np.clip(0.5 - np.where(inside, edge, -edge), 0.0, 1.0)
         values = np.round(lane * 255.0) + 256.0 * np.round(off_road * 255.0)
         return cls(values.astype(np.uint16), corner, texel)
+
+
+_TEXTURES: WeakKeyDictionary[LaneMap, dict[tuple[float, float], RoadTexture]] = WeakKeyDictionary()
+"""Those of the maps in use: many recordings, and every moment of a simulation, lie on one road."""
+
+
+def road_texture(lane_map: LaneMap, *, resolution: float, margin: float) -> RoadTexture:
+    """Returns `RoadTexture.draw` of the same arguments, drawn once for as long as the map lives."""
+    known = _TEXTURES.setdefault(lane_map, {})
+    if (resolution, margin) not in known:
+        known[resolution, margin] = RoadTexture.draw(lane_map, resolution=resolution, margin=margin)
+    return known[resolution, margin]
 
 
 def _segments(lines: list[np.ndarray], corner: tuple[float, float]) -> Float[np.ndarray, "S 4"]:
