@@ -1,22 +1,39 @@
 """Planners: optimisers of a callable cost of action sequences, and policies that stand in for them."""
 
 from planners.baseline import IDM, LaneKeeping, LogReplay, NoAction
-from planners.gradient import ActionBounds, GradientPlanner, Minimum, minimise
-from planners.objective import last_action, make_objective
+from planners.cross_entropy import cem, icem
+from planners.gradient import GradientPlanner, adam
+from planners.objective import ObjectiveFn, last_action, make_objective
+from planners.online import OnlinePlanner
+from planners.optimizer import Minimum, Optimizer, chain
+from planners.path_integral import mppi
+from planners.quasi_newton import lbfgs
 from planners.receding import RecedingHorizon, WarmPlanner, shift
+from planners.sequence import ActionBounds, ActionSequences
+from planners.shooting import random_shooting
 
 __all__ = [
     "IDM",
     "ActionBounds",
+    "ActionSequences",
     "GradientPlanner",
     "LaneKeeping",
     "LogReplay",
     "Minimum",
     "NoAction",
+    "ObjectiveFn",
+    "OnlinePlanner",
+    "Optimizer",
     "RecedingHorizon",
     "WarmPlanner",
+    "adam",
+    "cem",
+    "chain",
+    "icem",
     "last_action",
+    "lbfgs",
     "make_objective",
-    "minimise",
+    "mppi",
+    "random_shooting",
     "shift",
 ]

@@ -4,7 +4,8 @@ An online planner sees nothing else: `objective(actions (B, N, T, 2)) -> cost (B
 """
 
 from dataclasses import replace
-from functools import cache
+from functools import lru_cache
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -13,6 +14,15 @@ from torch import Tensor
 from worldmodel.protocols import Cost, Hidden, Objective, WorldModel
 from worldmodel.scene import inverse
 from worldmodel.types import Obs
+
+
+@runtime_checkable
+class ObjectiveFn(Protocol):
+    """Makes the objective of a decision, as `make_objective` does."""
+
+    def __call__(self, model: WorldModel, cost: Cost, obs: Obs, *, discount: float) -> Objective:
+        """Returns what action sequences cost."""
+        ...
 
 
 def make_objective(
@@ -44,7 +54,7 @@ def make_objective(
     previous_action = last_action(obs, model.dt) if previous_action is None else previous_action
     rows = torch.arange(obs.batch_size, device=obs.state.device)
 
-    @cache
+    @lru_cache(maxsize=2)  # candidates come in chunks of one size, and what is left over
     def fold(num_candidates: int, horizon: int) -> tuple[Hidden, Tensor, Tensor, Tensor]:
         index = rows.repeat_interleave(num_candidates)
         z = latent

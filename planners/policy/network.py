@@ -2,7 +2,7 @@
 
 An encoder reads a `PolicyView`, a head turns its features into an action: one (`PointHead`), a Gaussian
 (`GaussianHead`) or a mixture (`MixtureHead`). Heads work on *raw* actions: normalised by
-`planners.gradient.ActionBounds` and unbounded. `PolicyNetwork` squashes them smoothly into the bounds, with
+`planners.sequence.ActionBounds` and unbounded. `PolicyNetwork` squashes them smoothly into the bounds, with
 slope 1 at zero. Randomness is an argument: without `noise` a policy returns its mean (the heaviest
 component's, for a mixture).
 
@@ -17,9 +17,9 @@ import torch
 from jaxtyping import Float
 from torch import Generator, Tensor, nn
 
-from planners.gradient import ActionBounds
 from planners.policy.encoder import ViewEncoder
 from planners.policy.view import DEFAULT_VIEW, PolicyView, ViewSpec
+from planners.sequence import ActionBounds
 from worldmodel.scene import RasterSpec
 from worldmodel.scene.constant import constant
 from worldmodel.scene.raster import DEFAULT_SPEC

@@ -1,4 +1,4 @@
-"""A policy as a planner: the fast one acts at once, the hybrid improves on it by gradient."""
+"""A policy as a planner: the fast one acts at once, the hybrid improves on it."""
 
 from dataclasses import replace
 
@@ -6,8 +6,8 @@ import torch
 from jaxtyping import Float
 from torch import Generator, Tensor
 
-from planners.gradient import GradientPlanner
 from planners.objective import make_objective
+from planners.online import OnlinePlanner
 from planners.policy.imagine import start_from, travel
 from planners.policy.network import Policy
 from planners.policy.view import view_of
@@ -60,7 +60,7 @@ class PolicyProposal:
         >>> hybrid = RecedingHorizon(PolicyProposal(policy, GradientPlanner(world, cost)))  # doctest: +SKIP
     """
 
-    def __init__(self, policy: Policy, planner: GradientPlanner) -> None:
+    def __init__(self, policy: Policy, planner: OnlinePlanner) -> None:
         self.policy, self.planner = policy, planner
 
     def reset(self, seed: int | None = None) -> None:

@@ -6,8 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from planners import ActionBounds, GradientPlanner, make_objective, minimise
-from planners.gradient import interpolation, without_reversing
+from planners import ActionBounds, GradientPlanner, adam, make_objective
 from tests.models.factories import HISTORY
 from tests.models.factories import SPEC as MODEL_SPEC
 from tests.models.factories import make_obs as make_clip_obs
@@ -23,27 +22,25 @@ def quadratic(target: Tensor):
     return lambda point: (point - target).square().sum(-1)
 
 
-def test_minimise_finds_the_optimum_of_a_quadratic() -> None:
+def test_adam_finds_the_optimum_of_a_quadratic() -> None:
     target = torch.tensor([[[0.3, -0.7]], [[0.9, 0.1]]])
-    found = minimise(
+    found = adam(
         quadratic(target), torch.zeros(2, 3, 2), low=LOW, high=HIGH, num_iterations=200, learning_rate=0.05
     )
     torch.testing.assert_close(found.argument, target[:, 0], atol=0.02, rtol=0)
     assert (found.cost < 1e-3).all()
 
 
-def test_minimise_stops_at_the_bounds() -> None:
-    found = minimise(
+def test_adam_stops_at_the_bounds() -> None:
+    found = adam(
         quadratic(torch.tensor([3.0, -3.0])), torch.zeros(1, 1, 2), low=LOW, high=HIGH, num_iterations=50
     )
     assert found.argument.tolist() == [[1.0, -1.0]]
 
 
-def test_minimise_returns_the_best_it_ever_met() -> None:
+def test_adam_returns_the_best_it_ever_met() -> None:
     start = torch.tensor([[[0.01]]])
-    found = minimise(
-        quadratic(torch.zeros(1)), start, low=LOW, high=HIGH, num_iterations=1, learning_rate=0.9
-    )
+    found = adam(quadratic(torch.zeros(1)), start, low=LOW, high=HIGH, num_iterations=1, learning_rate=0.9)
     assert torch.equal(found.argument, start[:, 0])
 
 
@@ -52,40 +49,10 @@ def test_nan_ranks_last_and_does_not_spread() -> None:
         cost = (point - 0.5).square().sum(-1)
         return torch.where(point[..., 0] > 0.9, torch.full_like(cost, math.nan), cost)
 
-    found = minimise(objective, torch.tensor([[[1.0], [0.0]]]), low=LOW, high=HIGH, num_iterations=40)
+    found = adam(objective, torch.tensor([[[1.0], [0.0]]]), low=LOW, high=HIGH, num_iterations=40)
     assert found.argument.item() == pytest.approx(0.5, abs=0.1)
-    lost = minimise(objective, torch.tensor([[[1.0], [1.0]]]), low=LOW, high=HIGH, num_iterations=2)
+    lost = adam(objective, torch.tensor([[[1.0], [1.0]]]), low=LOW, high=HIGH, num_iterations=2)
     assert lost.cost.item() == math.inf and lost.argument.isfinite().all()
-
-
-def test_knots_are_interpolated_linearly_and_recovered() -> None:
-    spread = interpolation(3, 5)
-    assert (spread @ torch.tensor([0.0, 2.0, 0.0])).tolist() == [0.0, 1.0, 2.0, 1.0, 0.0]
-    knots = torch.randn(6, 2)
-    spread = interpolation(6, 30)
-    torch.testing.assert_close(torch.linalg.pinv(spread) @ (spread @ knots), knots, atol=1e-4, rtol=1e-4)
-
-
-def test_nobody_brakes_into_reverse() -> None:
-    """1 m/s, braking with 6 m/s^2 for three tenths of a second, then accelerating: as the recursion says."""
-    accel = torch.tensor([[-6.0, -6.0, -6.0, 2.0, -9.0], [1.0, -2.0, 0.5, 0.0, 3.0]], dtype=torch.float64)
-    speed = torch.tensor([1.0, -0.1], dtype=torch.float64)
-    action = torch.stack([accel, torch.full_like(accel, 0.01)], dim=-1)
-    found = without_reversing(action, speed, 0.1)
-    expected = torch.zeros_like(accel)
-    for row, floor in ((0, 0.0), (1, -0.1)):
-        now = speed[row].item()
-        for t in range(5):
-            after = max(floor, now + 0.1 * accel[row, t].item())
-            expected[row, t], now = (after - now) / 0.1, after
-    torch.testing.assert_close(found[..., 0], expected)
-    torch.testing.assert_close(found[..., 1], action[..., 1])
-    assert torch.autograd.gradcheck(lambda a: without_reversing(a, speed, 0.1), action.requires_grad_())
-
-
-def test_bounds_narrow_the_curvature_with_speed() -> None:
-    scale = ActionBounds(accel=(-6.0, 3.0), curvature=0.1, lateral=4.0).scale(torch.tensor([0.0, 20.0]))
-    torch.testing.assert_close(scale, torch.tensor([[6.0, 0.1], [6.0, 0.01]]))
 
 
 def test_objective_discounts_and_averages() -> None:
