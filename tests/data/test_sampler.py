@@ -1,8 +1,9 @@
 """The order of the training windows: by the step's number alone, and shared out among processes."""
 
 import pytest
+import torch
 
-from worldmodel.data.sampler import MirrorSampler, StepSampler
+from worldmodel.data.sampler import MirrorSampler, StepSampler, balanced
 
 
 def batches(sampler: StepSampler) -> list[list[int]]:
@@ -36,3 +37,13 @@ def test_what_cannot_be_shared_out_is_refused() -> None:
         MirrorSampler(1, mirror=0.0, seed=0, num_ranks=2)
     with pytest.raises(ValueError, match="batch_size=9 exceeds the 8 windows"):
         StepSampler(MirrorSampler(8, mirror=0.0, seed=0), 9, steps=range(2))
+
+
+@pytest.mark.parametrize(("balance", "share"), [(0.0, 0.1), (0.5, 0.25), (1.0, 0.5)])
+def test_balance_shares_the_draws_out_between_groups(balance: float, share: float) -> None:
+    """900 windows against 100: by windows a tenth, by their roots a quarter, alike a half."""
+    group = torch.arange(1000).ge(900).long()
+    sampler = MirrorSampler(1000, mirror=0.0, seed=0, weights=balanced(group, balance))
+    drawn = torch.tensor([item for epoch in range(10) for item in sampler.order(epoch)])
+    assert (drawn >= 900).float().mean().item() == pytest.approx(share, abs=0.02)
+    assert sampler.order(3) == MirrorSampler(1000, mirror=0.0, seed=0, weights=sampler.weights).order(3)

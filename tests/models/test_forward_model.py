@@ -5,7 +5,7 @@ import torch
 
 from tests.models.factories import HISTORY, HORIZON, SPEC, make_clip, make_obs
 from worldmodel.models import ForwardModel, GaussianLatent, masked_mse
-from worldmodel.models.forward_model import _unshuffle
+from worldmodel.models.forward_model import Drift, _unshuffle
 from worldmodel.models.view import align
 from worldmodel.types import Clip
 
@@ -207,3 +207,29 @@ def test_chosen_frames_are_those_of_the_whole_decoding() -> None:
     assert model.decoded_frames(HORIZON, [1, 4]) == [1, 4, 6, 9]
     some = model.unroll_clip(clip, frames=[1, 4]).logits
     torch.testing.assert_close(some, model.unroll_clip(clip).logits[:, [1, 4, 6, 9]])
+
+
+def test_the_drift_that_the_posterior_expects_is_the_decoders() -> None:
+    model = make_model(make_latent(z_dropout=0.0)).eval()
+    torch.nn.init.normal_(model.decoder.weight, std=0.1)
+    memory = model.encode(make_obs())
+    steps = torch.randn(2, 3, *memory.features.shape[1:], generator=torch.Generator().manual_seed(0))
+    _, expected = model.decode(steps, memory.newest)
+    nil = torch.zeros_like(expected.velocity)
+    drift = Drift(nil, nil)
+    for index in range(3):
+        drift = model.drift(steps[:, index], drift)
+    torch.testing.assert_close(drift.velocity, expected.velocity)
+    torch.testing.assert_close(drift.travelled, expected.travelled)
+
+
+def test_nothing_surprises_where_the_future_is_as_expected() -> None:
+    """A model at birth expects that everybody keeps their offset; a car that does surprises by nothing."""
+    model = make_model(make_latent()).eval()
+    seen: list[torch.Tensor] = []
+    model.surprise_encoder.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
+    for speed in (0.0, 2.0):
+        model.infer_latents(make_clip(relative_speed=speed))
+    half = len(seen) // 2
+    assert max(float(one[:, 2].abs().max()) for one in seen[:half]) < 0.01
+    assert max(float(one[:, 2].abs().max()) for one in seen[half:]) > 0.3

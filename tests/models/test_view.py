@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from worldmodel.models.view import carry, pool_over_cars
+from worldmodel.models.view import carry, look_up, pool_over_cars
 from worldmodel.scene import RasterSpec
 
 SPEC = RasterSpec(height=8, width=6, resolution=0.5)
@@ -93,3 +93,21 @@ def test_pooling_makes_a_car_rigid_and_leaves_its_neighbour_alone() -> None:
     spread = pooled[0, 0, 5:12, 3]
     assert spread.max() - spread.min() < 0.6 * 6
     torch.testing.assert_close(pool_over_cars(torch.ones_like(rows), image, spec)[image > 0], torch.ones(42))
+
+
+def test_looked_up_where_it_went_it_is_what_it_was() -> None:
+    """Carried three pixels ahead and one left, then looked up there: the image before."""
+    image = dot(5, 3) + dot(6, 4, 0.5)
+    displacement = field(1.5, 0.5)
+    moved = carried(image, displacement, field(0.0, 0.0), 0.1)[:, 0]
+    assert moved[0, 0].nonzero().tolist() == [[2, 2], [3, 3]]
+    torch.testing.assert_close(look_up(moved, displacement[:, 0], SPEC), image)
+
+
+def test_what_went_farther_than_expected_is_seen_ahead() -> None:
+    """Expected to stay, it went a pixel ahead: half of it is where half a pixel more was looked for."""
+    moved = dot(4, 3)
+    assert look_up(moved, field(0.0, 0.0)[:, 0], SPEC)[0, 0].nonzero().tolist() == [[4, 3]]
+    half = look_up(moved, field(0.25, 0.0)[:, 0], SPEC)[0, 0]
+    torch.testing.assert_close(half[4:6, 3], torch.tensor([0.5, 0.5]))
+    assert look_up(moved, field(9.0, 0.0)[:, 0], SPEC)[0, 0, 5:].sum() == 0

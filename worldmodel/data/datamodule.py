@@ -5,11 +5,12 @@ from dataclasses import replace
 
 import lightning
 import numpy as np
+import torch
 from torch.utils.data import Sampler
 
 from worldmodel.data.background import BackgroundLoader
 from worldmodel.data.dataset import FutureViews, WindowDataset, comoving_future, windows
-from worldmodel.data.sampler import MirrorSampler, StepSampler
+from worldmodel.data.sampler import MirrorSampler, StepSampler, balanced
 from worldmodel.data.split import PARTS, Span, Split
 from worldmodel.scene import RasterSpec, Recording, RoadSpec
 from worldmodel.types import Clip
@@ -38,6 +39,8 @@ class TrafficDataModule(lightning.LightningDataModule):
         ahead: batches that a thread draws before they are asked for; 0: none.
         val_batches: how many batches of validation windows, spread evenly over all; None: all.
         curriculum: step -> frames of future that the training clips of that step are cut to; None: all.
+        balance: draws a recording of `n` windows in proportion to `n ** (1 - balance)`, so that a long one
+            does not drown the others: 0 as they are, 1 all recordings alike.
         seed: of the order and the mirroring.
 
     Attributes:
@@ -73,12 +76,14 @@ class TrafficDataModule(lightning.LightningDataModule):
         ahead: int = 0,
         val_batches: int | None = None,
         curriculum: Callable[[int], int] | None = None,
+        balance: float = 0.0,
         seed: int = 0,
     ) -> None:
         super().__init__()
-        if batch_size < 1 or not 0.0 <= mirror <= 1.0:
+        if batch_size < 1 or not 0.0 <= mirror <= 1.0 or not 0.0 <= balance <= 1.0:
             raise ValueError(
-                f"batch_size={batch_size}, mirror={mirror}: expected at least 1, and a probability"
+                f"batch_size={batch_size}, mirror={mirror}, balance={balance}: expected at least 1, and a "
+                "probability and a share between 0 and 1"
             )
         self.recordings, self.split = tuple(recordings), split
         self.history, self.horizon = history, horizon
@@ -86,7 +91,7 @@ class TrafficDataModule(lightning.LightningDataModule):
         self.batch_size, self.mirror = batch_size, mirror
         self.spec, self.road_spec, self.future_views = spec, road_spec, future_views
         self.num_workers, self.ahead, self.val_batches = num_workers, ahead, val_batches
-        self.curriculum, self.seed = curriculum, seed
+        self.curriculum, self.balance, self.seed = curriculum, balance, seed
         self.steps: range | None = None
         self._datasets: dict[str, WindowDataset] = {}
 
@@ -105,8 +110,14 @@ class TrafficDataModule(lightning.LightningDataModule):
         dataset = self.dataset("train")
         num_windows = len(dataset) // 2 if self.mirror else len(dataset)
         rank, num_ranks = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+        recording = torch.as_tensor(dataset.index[:num_windows, 0])
         sampler = MirrorSampler(
-            num_windows, mirror=self.mirror, seed=self.seed, rank=rank, num_ranks=num_ranks
+            num_windows,
+            mirror=self.mirror,
+            seed=self.seed,
+            rank=rank,
+            num_ranks=num_ranks,
+            weights=balanced(recording, self.balance) if self.balance else None,
         )
         batch_size = min(self.batch_size, len(sampler))
         if self.steps is None:

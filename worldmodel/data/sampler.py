@@ -3,6 +3,8 @@
 from collections.abc import Iterator
 
 import torch
+from jaxtyping import Float, Int
+from torch import Tensor
 from torch.utils.data import Sampler
 
 
@@ -20,15 +22,24 @@ class MirrorSampler(Sampler[int]):
         seed: of the order and the mirroring.
         rank: which process this is.
         num_ranks: how many there are.
+        weights: how often each window is drawn, relatively; windows then come back at random instead of once
+            an epoch.
     """
 
     def __init__(
-        self, num_windows: int, *, mirror: float, seed: int, rank: int = 0, num_ranks: int = 1
+        self,
+        num_windows: int,
+        *,
+        mirror: float,
+        seed: int,
+        rank: int = 0,
+        num_ranks: int = 1,
+        weights: Float[Tensor, " N"] | None = None,
     ) -> None:
         if num_windows < num_ranks:
             raise ValueError(f"{num_windows} windows for {num_ranks} processes; expected at least one each")
         self.num_windows, self.mirror, self.seed = num_windows, mirror, seed
-        self.rank, self.num_ranks = rank, num_ranks
+        self.rank, self.num_ranks, self.weights = rank, num_ranks, weights
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
@@ -38,7 +49,10 @@ class MirrorSampler(Sampler[int]):
     def order(self, epoch: int) -> list[int]:
         """Returns this process's items of an epoch."""
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
-        order = torch.randperm(self.num_windows, generator=generator)
+        if self.weights is None:
+            order = torch.randperm(self.num_windows, generator=generator)
+        else:
+            order = torch.multinomial(self.weights, self.num_windows, replacement=True, generator=generator)
         mirrored = torch.rand(self.num_windows, generator=generator) < self.mirror
         items = order + mirrored * self.num_windows
         return items[self.rank :: self.num_ranks][: len(self)].tolist()
@@ -79,3 +93,16 @@ class StepSampler(Sampler[int]):
             if epoch != last:
                 last, items = epoch, self.sampler.order(epoch)
             yield from items[batch * self.batch_size : (batch + 1) * self.batch_size]
+
+
+def balanced(group: Int[Tensor, " N"], balance: float) -> Float[Tensor, " N"]:
+    """Returns weights under which a group of `n` windows is drawn in proportion to `n ** (1 - balance)`.
+
+    0 leaves the windows alike, 1 the groups.
+
+    Example:
+        >>> balanced(torch.tensor([0, 0, 0, 0, 1]), 0.5).tolist()
+        [0.5, 0.5, 0.5, 0.5, 1.0]
+    """
+    _, inverse, count = group.unique(return_inverse=True, return_counts=True)
+    return count.to(torch.get_default_dtype())[inverse] ** -balance

@@ -13,9 +13,14 @@ an untrained model repeats the newest raster in the frame that moves with the eg
 velocity learnt at half a second carries on to three by itself, nothing is resampled twice, and a car moves
 as a whole: frames stay sharp over the unroll. Only the vehicles are predicted; lanes and road edge are known
 (`Obs.road`). The ego's own motion is not predicted either: see `EgoSplit`.
+
+The posterior of the latent does not see the recorded future but what is *surprising* in it (`surprise`): for
+each car in the newest raster, the future at the place where the car was expected without the latent. What it
+has to say, that this one went farther than expected and that one less, is then there to be read off, at the
+cells whose velocities say so.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -24,9 +29,9 @@ from jaxtyping import Float
 from torch import Generator, Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from worldmodel.models.latent import Latent, NoLatent
-from worldmodel.models.view import align, carry, check_images, pool_over_cars
-from worldmodel.nn import FrameEncoder, LatentExpander, ResidualBlock, dropout_mask
+from worldmodel.models.latent import Latent, LatentSample, LocalLatent, NoLatent
+from worldmodel.models.view import align, carry, check_images, look_up, pool_over_cars
+from worldmodel.nn import FrameEncoder, LatentExpander, MapExpander, ResidualBlock, dropout_mask
 from worldmodel.scene import Channel, RasterSpec, relative_pose
 from worldmodel.types import Clip, Indexed, Obs
 
@@ -72,6 +77,10 @@ class Drift(Indexed):
 
     velocity: Float[Tensor, "B 2 H W"]
     travelled: Float[Tensor, "B 2 H W"]
+
+
+DrawFn = Callable[[int, Float[Tensor, "B C H W"]], LatentSample]
+"""Number of a core step and the hidden map before it -> the latent of the step."""
 
 
 @dataclass(frozen=True)
@@ -146,7 +155,9 @@ class ForwardModel(nn.Module):
             nn.Conv2d(channels, channels, 3, padding=1),
         )
         self.motion = nn.Sequential(nn.Linear(5, channels), nn.SiLU(), nn.Linear(channels, channels))
-        self.expander = LatentExpander(self.latent.dim, channels, self.cells)
+        self.expander = _expander(self.latent, channels, self.cells)
+        if self.latent.dim:
+            self.surprise_encoder = _surprise_encoder(features, self.cell)
         self.core = nn.ModuleList(ResidualBlock(channels) for _ in range(depth))
         self.decoder = nn.Conv2d(channels, 2 + stride * self.cell[0] * self.cell[1], 3, padding=1)
         nn.init.zeros_(self.decoder.weight)
@@ -275,24 +286,26 @@ class ForwardModel(nn.Module):
         """
         memory = self.encode(clip.obs(self.history))
         horizon = clip.image.shape[1] - self.history
-        num_steps = -(-horizon // self.stride)
-        motions = self.motions(clip, memory, num_steps)
-        infers = latents is None and not use_prior and self.latent.dim > 0
-        targets = self._encode_targets(clip, num_steps) if infers else None
+        motions = self.motions(clip, memory, -(-horizon // self.stride))
         masks = self.sample_masks(memory.features, generator) if self.training else None
-        hidden, penalty, steps = memory.features, memory.features.new_zeros(memory.features.shape[0]), []
-        for index in range(num_steps):
+        if latents is not None:
+            draw = _given(latents)
+        elif use_prior or not self.latent.dim:
+            draw = _from_prior(self.latent, generator)
+        else:
+            draw = self._from_posterior(clip, memory, motions, masks, generator)
+        hidden, penalty, steps = memory.features, memory.features.new_zeros(len(memory.features)), []
+        for index in range(motions.shape[1]):
             if detach_every and index and index % detach_every == 0:
                 hidden = hidden.detach()
-            if targets is not None:
-                sample = self.latent.posterior(hidden, targets[:, index], generator)
-                z, penalty = sample.z, penalty + sample.penalty
-            else:
-                z = self.latent.prior(hidden, generator) if latents is None else latents[:, index]
-            if checkpoint_activations:
-                hidden = checkpoint(self.advance, hidden, motions[:, index], z, masks, use_reentrant=False)
-            else:
-                hidden = self.advance(hidden, motions[:, index], z, masks)
+            sample = draw(index, hidden)
+            penalty = penalty + sample.penalty
+            step = (hidden, motions[:, index], sample.z, masks)
+            hidden = (
+                checkpoint(self.advance, *step, use_reentrant=False)
+                if checkpoint_activations
+                else self.advance(*step)
+            )
             steps.append(hidden)
         logits, _ = self.decode(torch.stack(steps, dim=1), memory.newest, masks, frames=frames)
         return TrainingUnroll(logits[:, : len(self.decoded_frames(horizon, frames))], penalty)
@@ -309,13 +322,13 @@ class ForwardModel(nn.Module):
         memory = self.encode(clip.obs(self.history))
         num_steps = -(-(clip.image.shape[1] - self.history) // self.stride)
         if not self.latent.dim:
-            return memory.features.new_zeros(memory.features.shape[0], num_steps, 0)
-        motions, targets = self.motions(clip, memory, num_steps), self._encode_targets(clip, num_steps)
+            return memory.features.new_zeros(len(memory.features), num_steps, 0)
+        motions = self.motions(clip, memory, num_steps)
+        draw = self._from_posterior(clip, memory, motions, None, generator)
         hidden, found = memory.features, []
         for index in range(num_steps):
-            z = self.latent.posterior(hidden, targets[:, index], generator).z
-            hidden = self.advance(hidden, motions[:, index], z)
-            found.append(z)
+            found.append(draw(index, hidden).z)
+            hidden = self.advance(hidden, motions[:, index], found[-1])
         return torch.stack(found, dim=1)
 
     def motions(self, clip: Clip, memory: Memory, num_steps: int) -> Float[Tensor, "B S C"]:
@@ -364,18 +377,70 @@ class ForwardModel(nn.Module):
     ) -> tuple[Float[Tensor, "B S 2 H0 W0"], Float[Tensor, "B S 2 H0 W0"]]:
         """Returns displacement at the start of, and velocity during each step, pixel by pixel."""
         cells = velocity if before is None else torch.cat([before.travelled.unsqueeze(1), velocity], dim=1)
-        dense = F.interpolate(cells.flatten(1, 2), scale_factor=self.cell, mode="bilinear")
-        dense = dense[..., : self.spec.height, : self.spec.width]
-        pixels = pool_over_cars(dense, newest, self.spec).unflatten(1, (-1, 2))
+        pixels = self._per_pixel(cells.flatten(1, 2), newest).unflatten(1, (-1, 2))
         fast = pixels[:, -velocity.shape[1] :]
         start = (fast.cumsum(1) - fast) * self.step_time
         return (start if before is None else start + pixels[:, :1]), fast
 
-    def _encode_targets(self, clip: Clip, num_steps: int) -> Float[Tensor, "B S F H W"]:
-        last = clip.image.shape[1] - 1
-        ends = [min(self.history - 1 + self.stride * (index + 1), last) for index in range(num_steps)]
-        frames = clip.image[:, ends].to(self.deviation_std.dtype) / 255
-        return self.encoder(self._pad(frames.flatten(0, 1))).unflatten(0, (-1, num_steps))
+    def _per_pixel(
+        self, cells: Float[Tensor, "B P H W"], newest: Float[Tensor, "B 1 H0 W0"]
+    ) -> Float[Tensor, "B P H0 W0"]:
+        """Motions of cells -> of pixels, those of a car alike."""
+        dense = F.interpolate(cells, scale_factor=self.cell, mode="bilinear")
+        return pool_over_cars(dense[..., : self.spec.height, : self.spec.width], newest, self.spec)
+
+    def drift(self, hidden: Float[Tensor, "B C H W"], before: Drift, masks: Masks | None = None) -> Drift:
+        """Returns the drift after a core step that led to `hidden`: what `decode` moves the cars by."""
+        seen = F.silu(hidden if masks is None else hidden * masks[-1])
+        weight, bias = self.decoder.weight[:2], self.decoder.bias
+        change = F.conv2d(seen, weight, None if bias is None else bias[:2], padding=1)
+        velocity = before.velocity + VELOCITY_SCALE * change
+        return Drift(velocity, before.travelled + velocity * self.step_time)
+
+    def _from_posterior(
+        self,
+        clip: Clip,
+        memory: Memory,
+        motions: Float[Tensor, "B S C"],
+        masks: Masks | None,
+        generator: Generator | None,
+    ) -> DrawFn:
+        """Latents that know what surprises in each recorded step, given those drawn before."""
+        last, first = clip.image.shape[1] - 1, self.history - 1
+        ends = [min(first + self.stride * (index + 1), last) for index in range(motions.shape[1])]
+        channel = self.spec.channels.index(Channel.VEHICLES)
+        futures = clip.image[:, ends, channel].to(memory.newest.dtype) / 255
+        nil = memory.features.new_zeros(len(memory.features), 2, *self.cells)
+        drift = Drift(nil, nil)
+
+        def draw(index: int, hidden: Float[Tensor, "B C H W"]) -> LatentSample:
+            nonlocal drift
+            with torch.no_grad():
+                if index:
+                    drift = self.drift(hidden, drift, masks)
+                no_latent = hidden.new_zeros(len(hidden), self.latent.dim)
+                without = self.advance(hidden, motions[:, index], no_latent, masks)
+                expected = self.drift(without, drift, masks)
+            seen = self.surprise(futures[:, index, None], memory.newest, expected)
+            return self.latent.posterior(hidden, seen, generator)
+
+        return draw
+
+    def surprise(
+        self,
+        future: Float[Tensor, "B 1 H0 W0"],
+        newest: Float[Tensor, "B 1 H0 W0"],
+        expected: Drift,
+    ) -> Float[Tensor, "B F H W"]:
+        """Returns features of a future raster by how it differs from what was expected, car by car.
+
+        Args:
+            future: vehicle raster at the end of a core step.
+            newest: the newest one observed.
+            expected: the drift by then.
+        """
+        seen = look_up(future, self._per_pixel(expected.travelled, newest), self.spec)
+        return self.surprise_encoder(self._pad(torch.cat([newest, seen, seen - newest], dim=1)))
 
     def _pad(self, image: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C H2 W2"]:
         down = self.cells[0] * self.cell[0] - self.spec.height
@@ -387,3 +452,26 @@ def _unshuffle(cells: Float[Tensor, "B P H W"], cell: tuple[int, int]) -> Float[
     """Lays every `cell[0] * cell[1]` channels of a cell out as its pixels; `F` frames side by side."""
     pixels = cells.unflatten(1, (-1, *cell)).permute(0, 1, 4, 2, 5, 3)  # (B, F, H, cell0, W, cell1)
     return pixels.flatten(4, 5).flatten(2, 3)
+
+
+def _expander(latent: Latent, channels: int, cells: tuple[int, ...]) -> nn.Module:
+    """The latent's way into the hidden map."""
+    if isinstance(latent, LocalLatent):
+        return MapExpander(latent.latent.dim, channels, cells, latent.grid)
+    return LatentExpander(latent.dim, channels, cells)
+
+
+def _surprise_encoder(features: int, cell: tuple[int, int]) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(3, features, 5, padding=2),
+        nn.SiLU(),
+        nn.Conv2d(features, features, cell, stride=cell),
+    )
+
+
+def _given(latents: Float[Tensor, "B S Z"]) -> DrawFn:
+    return lambda index, hidden: LatentSample(latents[:, index], hidden.new_zeros(len(hidden)))
+
+
+def _from_prior(latent: Latent, generator: Generator | None) -> DrawFn:
+    return lambda _, hidden: LatentSample(latent.prior(hidden, generator), hidden.new_zeros(len(hidden)))

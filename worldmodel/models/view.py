@@ -112,6 +112,26 @@ def carry(
     return laid.clamp(max=1.0)
 
 
+def look_up(
+    image: Float[Tensor, "B C H W"], displacement: Float[Tensor, "B 2 H W"], spec: RasterSpec
+) -> Float[Tensor, "B C H W"]:
+    """Returns what an image holds where each pixel is expected to have moved to (a backward warp).
+
+    Where everything went as expected, the result is the image that the motion started from.
+
+    Args:
+        image: bilinear between its pixels, zero outside.
+        displacement: ahead and leftwards [m].
+        spec: of the raster.
+    """
+    height, width = image.shape[-2:]
+    moved = displacement / spec.resolution
+    row = torch.arange(height, dtype=image.dtype, device=image.device)[:, None] - moved[:, 0]
+    col = torch.arange(width, dtype=image.dtype, device=image.device) - moved[:, 1]
+    grid = torch.stack([(2 * col + 1) / width - 1, (2 * row + 1) / height - 1], dim=-1)
+    return F.grid_sample(image, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+
+
 def pool_over_cars(
     field: Float[Tensor, "B C H W"], image: Float[Tensor, "B 1 H W"], spec: RasterSpec
 ) -> Float[Tensor, "B C H W"]:

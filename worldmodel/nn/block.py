@@ -52,3 +52,30 @@ class LatentExpander(nn.Module):
             return 0.0
         coarse = self.linear(latent).unflatten(1, (self.width, *self.coarse))
         return F.interpolate(self.mix(coarse), size=self.cells, mode="bilinear", align_corners=False)
+
+
+class MapExpander(nn.Module):
+    """Spreads a latent that is a coarse map over the hidden map: each patch where it belongs, mixed in.
+
+    Args:
+        dim: of a patch's latent.
+        channels: of the hidden map.
+        cells: rows and columns of the hidden map.
+        grid: rows and columns of patches; z holds them row by row.
+    """
+
+    def __init__(self, dim: int, channels: int, cells: tuple[int, ...], grid: tuple[int, int]) -> None:
+        super().__init__()
+        self.cells, self.grid = cells, grid
+        self.patch = tuple(-(-size // num) for size, num in zip(cells, grid, strict=True))
+        self.mix = nn.Conv2d(dim, channels, 1, bias=False)
+        nn.init.normal_(self.mix.weight, std=0.2)
+
+    def forward(self, latent: Float[Tensor, "B Z"]) -> Float[Tensor, "B C H W"]:
+        """Returns what to add to the hidden map."""
+        rows, columns = self.grid
+        coarse = latent.unflatten(1, (rows, columns, -1)).permute(0, 3, 1, 2)
+        spread = F.interpolate(
+            self.mix(coarse), scale_factor=self.patch, mode="bilinear", align_corners=False
+        )
+        return spread[..., : self.cells[0], : self.cells[1]]

@@ -13,7 +13,7 @@ from worldmodel.models import ForwardModel, Latent, masked_mse, occupancy_loss
 from worldmodel.models.checkpoint import build, plain
 from worldmodel.scene import Channel
 from worldmodel.training.distributed import mean_over_processes
-from worldmodel.training.optimizer import scheduled
+from worldmodel.training.optimizer import ramp, scheduled
 from worldmodel.types import Clip
 
 
@@ -29,6 +29,8 @@ class ForwardModule(lightning.LightningModule):
         unroll: further arguments of the model's `unroll_clip` in training.
         num_decoded: frames of each core step that are decoded and compared, drawn anew for each batch; all
             of them when left out.
+        penalty_ramp: the latents' regulariser grows to its weight over this share of the schedule. A latent
+            that pays from the start says nothing before it has found out what to say, and stays so.
     """
 
     def __init__(
@@ -40,6 +42,7 @@ class ForwardModule(lightning.LightningModule):
         elapsed: Callable[[], float] = lambda: 0.0,
         unroll: Mapping[str, Any] | None = None,
         num_decoded: int | None = None,
+        penalty_ramp: float = 0.0,
         loss_fn: Callable[..., Tensor] = occupancy_loss,
     ) -> None:
         super().__init__()
@@ -48,7 +51,7 @@ class ForwardModule(lightning.LightningModule):
         self.optimizer_fn = optimizer
         self.num_steps, self.elapsed = num_steps, elapsed
         self.unroll = dict(unroll or {})
-        self.num_decoded = num_decoded
+        self.num_decoded, self.penalty_ramp = num_decoded, penalty_ramp
 
     def training_step(self, clip: Clip, batch_idx: int) -> Tensor:
         """Returns prediction error + penalty, and logs both."""
@@ -62,7 +65,8 @@ class ForwardModule(lightning.LightningModule):
         self.log_dict(
             {"train/error": error, "train/penalty": penalty}, batch_size=len(target), sync_dist=True
         )
-        return error + penalty
+        step, share = self.global_step, self.penalty_ramp
+        return error + ramp(step, self.num_steps, share=share, elapsed=self.elapsed()) * penalty
 
     def validation_step(self, clip: Clip, batch_idx: int) -> None:
         """Logs the squared error with latents drawn from the prior, as at planning time."""
@@ -90,7 +94,7 @@ def with_latent(model: nn.Module, latent: Latent) -> nn.Module:
     config = plain(model.config) | {"latent": latent.config}
     warm: nn.Module = build(config)
     missing = warm.load_state_dict(model.state_dict(), strict=False)
-    own = ("latent.", "expander.", "target_encoder.", "summary.")
+    own = ("latent.", "expander.", "surprise_encoder.", "target_encoder.", "summary.")
     unexpected = [name for name in missing.unexpected_keys if not name.startswith(own)]
     if unexpected:
         raise ValueError(f"weights {unexpected} have no place in the model with {type(latent).__name__}")

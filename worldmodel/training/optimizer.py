@@ -34,6 +34,22 @@ def warmup_cosine(
     return factor
 
 
+def ramp(step: int, num_steps: int, *, share: float, elapsed: float = 0.0) -> float:
+    """Returns a weight that grows from 0 to 1 over the first `share` of a schedule, linearly.
+
+    Args:
+        step: now.
+        num_steps: of the schedule.
+        share: 0: the weight is 1 at once.
+        elapsed: share of a time budget that is used up, where that is farther on.
+
+    Example:
+        >>> [ramp(step, 100, share=0.5) for step in (0, 25, 50, 99)]
+        [0.0, 0.5, 1.0, 1.0]
+    """
+    return 1.0 if share <= 0 else min(1.0, max(elapsed, step / num_steps) / share)
+
+
 def scheduled(
     optimizer: torch.optim.Optimizer, num_steps: int, *, elapsed: Callable[[], float] = lambda: 0.0
 ) -> OptimizerLRScheduler:

@@ -7,7 +7,8 @@ value. Each limits in its own way what z can carry:
 - `discrete`: by the number of values it has;
 - `sparse`: by how many of its entries are not zero: L1, L0, winners;
 - `regularised`: by any function: dimension, inhibition, your own;
-- `wrapper`: any of these, truncated at random or dropped.
+- `wrapper`: any of these, truncated at random or dropped;
+- `local`: one of these for each patch of the road.
 """
 
 from worldmodel.models.latent.base import Latent, LatentSample, NoLatent, map_encoder
@@ -29,6 +30,7 @@ from worldmodel.models.latent.gaussian import (
     gaussian_kl,
     normal_kl,
 )
+from worldmodel.models.latent.local import LocalLatent
 from worldmodel.models.latent.regularised import (
     EffectiveDimension,
     ImportedFunction,
@@ -65,6 +67,7 @@ __all__ = [
     "LatentDropout",
     "LatentSample",
     "LateralInhibition",
+    "LocalLatent",
     "LogDet",
     "NoLatent",
     "RegularisedLatent",
