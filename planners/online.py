@@ -77,20 +77,19 @@ class OnlinePlanner:
         self,
         obs: Obs,
         *,
-        warm_start: Float[Tensor, "B T 2"] | None = None,
+        warm_start: Float[Tensor, "B N T 2"] | None = None,
         budget_ms: float | None = None,
     ) -> Plan:
         """Returns the best action sequence met in each scene.
 
         Args:
             obs: the scenes.
-            warm_start: a further sequence to start from; takes one of the `num_starts` places.
+            warm_start: sequences to start from; each takes one of the `num_starts` places.
             budget_ms: no iteration begins later than this after the call; the first always runs.
         """
         is_over = deadline(budget_ms, self.clock)
         objective = self.objective_fn(self.model, self.cost, obs, discount=self.discount)
-        starts = None if warm_start is None else warm_start[:, None]
-        return self.improve(objective, obs.state[:, -1, 3], starts=starts, is_over=is_over)
+        return self.improve(objective, obs.state[:, -1, 3], starts=warm_start, is_over=is_over)
 
     def improve(
         self,
@@ -121,7 +120,8 @@ class OnlinePlanner:
         )
         action = sequences.actions(found.argument[:, None])[:, 0]
         start = torch.cat([torch.zeros_like(speed)[:, None].expand(-1, 3), speed[:, None]], dim=-1)
-        return Plan(action=action, ego=rollout(start, action, dt), cost=found.cost)
+        others = None if found.others is None else sequences.actions(found.others)
+        return Plan(action=action, ego=rollout(start, action, dt), cost=found.cost, others=others)
 
     def _starts(
         self, sequences: ActionSequences, given: Float[Tensor, "B N T 2"] | None

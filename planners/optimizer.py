@@ -31,10 +31,12 @@ class Minimum:
     Attributes:
         argument: what was found.
         cost: its cost; infinite where every candidate cost NaN.
+        others: further good points, if the optimiser keeps any.
     """
 
     argument: Float[Tensor, "B *P"]
     cost: Float[Tensor, " B"]
+    others: Float[Tensor, "B N *P"] | None = None
 
 
 @runtime_checkable

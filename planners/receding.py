@@ -14,14 +14,20 @@ from worldmodel.types import Obs, Plan
 
 @runtime_checkable
 class WarmPlanner(Protocol):
-    """A planner without memory that takes a warm start."""
+    """A planner without memory that takes warm starts."""
 
     def reset(self, seed: int | None = None) -> None:
         """Restarts the random numbers."""
         ...
 
-    def plan(self, obs: Obs, *, warm_start: Float[Tensor, "B T 2"] | None = None) -> Plan:
-        """Returns the best plan found, `warm_start` being among the starts."""
+    def plan(
+        self,
+        obs: Obs,
+        *,
+        warm_start: Float[Tensor, "B N T 2"] | None = None,
+        budget_ms: float | None = None,
+    ) -> Plan:
+        """Returns the best plan found, `warm_start` being among the starts, in about the time given."""
         ...
 
 
@@ -35,9 +41,12 @@ def shift(action: Float[Tensor, "*B T 2"], num_steps: int) -> Float[Tensor, "*B 
 
 @dataclass(frozen=True)
 class _Memory:
-    """What is left of a scene's plan, its cost when made, and for how many steps it has been followed."""
+    """What is left of a scene's plans, the best first, its cost when made, and how long it has been followed.
 
-    action: Float[Tensor, "T 2"]
+    `age` is in steps.
+    """
+
+    actions: Float[Tensor, "N T 2"]
     cost: Float[Tensor, ""]
     age: int
 
@@ -69,8 +78,12 @@ class RecedingHorizon:
         self._memory.clear()
         self.planner.reset(seed)
 
-    def plan(self, obs: Obs) -> Plan:
+    def plan(self, obs: Obs, *, budget_ms: float | None = None) -> Plan:
         """Returns new plans for the scenes that are due, and the rest of their old plan for the others.
+
+        Args:
+            obs: the scenes.
+            budget_ms: as in `OnlinePlanner`.
 
         Raises:
             ValueError: when two rows claim to be the same scene.
@@ -80,12 +93,12 @@ class RecedingHorizon:
             raise ValueError(f"scene numbers {scenes} repeat; give each running episode its own")
         for scene in self._memory.keys() & set(scenes):
             old = self._memory[scene]
-            self._memory[scene] = _Memory(shift(old.action, 1), old.cost, old.age + 1)
+            self._memory[scene] = _Memory(shift(old.actions, 1), old.cost, old.age + 1)
         due = [row for row, scene in enumerate(scenes) if self._is_due(scene)]
         if due:
-            self._replan(obs[torch.tensor(due, device=obs.scene.device)], [scenes[row] for row in due])
+            self._replan(obs[torch.tensor(due, device=obs.scene.device)], budget_ms)
         kept = [self._memory[scene] for scene in scenes]
-        action = torch.stack([one.action for one in kept])
+        action = torch.stack([one.actions[0] for one in kept])
         speed = obs.state[:, -1, 3:]
         start = torch.cat([torch.zeros_like(obs.state[:, -1, :3]), speed], dim=-1)
         return Plan(action, rollout(start, action, self.dt), torch.stack([one.cost for one in kept]))
@@ -93,16 +106,20 @@ class RecedingHorizon:
     def _is_due(self, scene: int) -> bool:
         return scene not in self._memory or self._memory[scene].age >= self.replan_every
 
-    def _replan(self, obs: Obs, scenes: Sequence[int]) -> None:
-        plan = self.planner.plan(obs, warm_start=self._warm_start(scenes))
-        for scene, action, cost in zip(scenes, plan.action, plan.cost, strict=True):
-            self._memory[scene] = _Memory(action, cost, 0)
+    def _replan(self, obs: Obs, budget_ms: float | None) -> None:
+        scenes: list[int] = obs.scene.tolist()
+        plan = self.planner.plan(obs, warm_start=self._warm_start(scenes), budget_ms=budget_ms)
+        actions = plan.action[:, None]
+        if plan.others is not None:
+            actions = torch.cat([actions, plan.others], dim=1)
+        for scene, mine, cost in zip(scenes, actions, plan.cost, strict=True):
+            self._memory[scene] = _Memory(mine, cost, 0)
 
-    def _warm_start(self, scenes: Sequence[int]) -> Float[Tensor, "B T 2"] | None:
+    def _warm_start(self, scenes: Sequence[int]) -> Float[Tensor, "B N T 2"] | None:
         """What is left of the plans; keeping speed for new scenes, whoever they come with."""
-        known = [self._memory[scene].action for scene in scenes if scene in self._memory]
+        known = [self._memory[scene].actions for scene in scenes if scene in self._memory]
         if not known:
             return None
         nothing = torch.zeros_like(known[0])
-        rows = [self._memory[one].action if one in self._memory else nothing for one in scenes]
+        rows = [self._memory[one].actions if one in self._memory else nothing for one in scenes]
         return torch.stack(rows)

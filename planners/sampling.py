@@ -5,7 +5,7 @@ anything.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float
@@ -63,13 +63,13 @@ def search(
         std: to begin with, as a share of half the distance between the bounds.
         colour: exponent of the noise's power spectrum over time: 0 is white, 2 is red.
         decay: every iteration draws so many times fewer samples.
-        num_kept: candidates that are evaluated again in the next iteration.
+        num_kept: candidates that are evaluated again in the next iteration, and returned after the last.
         max_rows: candidates times scenes that are evaluated at a time, which bounds the memory.
     """
     start = start.detach().clamp(low, high)
-    found = cheapest(start, evaluate(objective, start, max_rows=max_rows))
+    cost = evaluate(objective, start, max_rows=max_rows)
+    found, kept = cheapest(start, cost), elites(start, cost, num_kept)
     around = Gaussian(found.argument, (std * (high - low) / 2).expand_as(found.argument))
-    kept = start[:, :0]
     for iteration in range(num_iterations):
         if iteration and is_over():
             break
@@ -85,7 +85,7 @@ def search(
         around = Gaussian(
             torch.where(is_known, after.mean, around.mean), torch.where(is_known, after.std, around.std)
         )
-    return found
+    return replace(found, others=kept if num_kept else None)
 
 
 def evaluate(objective: Objective, point: Float[Tensor, "B N *P"], *, max_rows: int) -> Float[Tensor, "B N"]:

@@ -153,8 +153,10 @@ class Plan(Indexed):
         action: `accel` [m/s^2], `curvature` [1/m].
         ego: the states the planner expects, planning frame.
         cost: the objective's value.
+        others: further good sequences, from which the next decision may start; None where there are none.
     """
 
     action: Float[Tensor, "B T 2"]
     ego: Float[Tensor, "B T 4"]
     cost: Float[Tensor, " B"]
+    others: Float[Tensor, "B N T 2"] | None = None

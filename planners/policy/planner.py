@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Generator, Tensor
 
 from planners.objective import make_objective
-from planners.online import OnlinePlanner
+from planners.online import OnlinePlanner, deadline
 from planners.policy.imagine import start_from, travel
 from planners.policy.network import Policy
 from planners.policy.view import view_of
@@ -67,9 +67,15 @@ class PolicyProposal:
         """Restarts the planner's random numbers."""
         self.planner.reset(seed)
 
-    def plan(self, obs: Obs, *, warm_start: Float[Tensor, "B T 2"] | None = None) -> Plan:
+    def plan(
+        self,
+        obs: Obs,
+        *,
+        warm_start: Float[Tensor, "B N T 2"] | None = None,
+        budget_ms: float | None = None,
+    ) -> Plan:
         """Returns the best of the proposal and what was found from it and from the warm start."""
-        planner = self.planner
+        planner, is_over = self.planner, deadline(budget_ms, self.planner.clock)
         with torch.no_grad():
             generator = Generator(obs.state.device).manual_seed(0)
             start = start_from(planner.model, obs, horizon=planner.horizon, generator=generator)
@@ -78,9 +84,9 @@ class PolicyProposal:
             planner.model, planner.cost, obs,
             hidden=start.hidden, latent=start.latent, discount=planner.discount,
         )  # fmt: skip
-        starts = proposal if warm_start is None else torch.cat([proposal, warm_start[:, None]], dim=1)
+        starts = proposal if warm_start is None else torch.cat([proposal, warm_start], dim=1)
         speed = obs.state[:, -1, 3]
-        found = planner.improve(objective, speed, starts=starts)
+        found = planner.improve(objective, speed, starts=starts, is_over=is_over)
         with torch.no_grad():
             proposed = objective(proposal)[:, 0]
         is_better = proposed < found.cost

@@ -141,7 +141,7 @@ def test_plans_beat_doing_nothing_and_cost_what_they_say(name: str) -> None:
 def test_a_warm_start_is_never_made_worse(name: str) -> None:
     planner, obs = make_planner(name), make_obs(*SPEEDS)
     first = planner.plan(obs)
-    again = planner.plan(obs, warm_start=first.action)
+    again = planner.plan(obs, warm_start=first.action[:, None])
     assert (again.cost <= first.cost + 1e-4).all()
     problem = problems.double_integrator()
     found = solve(name, problem)

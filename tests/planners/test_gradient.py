@@ -117,7 +117,7 @@ def test_a_good_warm_start_is_kept() -> None:
     model, obs = make_model([(12.0, 0.0, 4.0)]), make_obs(10.0)
     planner = GradientPlanner(model, COST, num_iterations=30)
     best = planner.plan(obs)
-    again = GradientPlanner(model, COST, num_iterations=1).plan(obs, warm_start=best.action)
+    again = GradientPlanner(model, COST, num_iterations=1).plan(obs, warm_start=best.action[:, None])
     assert again.cost.item() <= best.cost.item() + 1e-4
 
 

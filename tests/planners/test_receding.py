@@ -13,20 +13,30 @@ from worldmodel.types import Obs, Plan
 
 
 class Counting:
-    """Plans accelerations 100 call + step, and remembers what it was asked."""
+    """Plans accelerations 100 call + step, others by 1000 more, and remembers what it was asked."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, num_others: int = 0) -> None:
+        self.num_others = num_others
         self.asked: list[tuple[list[int], Tensor | None]] = []
+        self.budgets: list[float | None] = []
 
     def reset(self, seed: int | None = None) -> None:
         self.asked.clear()
 
-    def plan(self, obs: Obs, *, warm_start: Float[Tensor, "B T 2"] | None = None) -> Plan:
+    def plan(
+        self,
+        obs: Obs,
+        *,
+        warm_start: Float[Tensor, "B N T 2"] | None = None,
+        budget_ms: float | None = None,
+    ) -> Plan:
         self.asked.append((obs.scene.tolist(), warm_start))
+        self.budgets.append(budget_ms)
         action = torch.zeros(obs.batch_size, 5, 2)
         action[..., 0] = torch.arange(5) + 100.0 * len(self.asked)
         action[..., 1] = 0.01
-        return Plan(action, torch.zeros(obs.batch_size, 5, 4), torch.zeros(obs.batch_size))
+        others = action[:, None] + 1000.0 * torch.arange(1, 1 + self.num_others)[:, None, None]
+        return Plan(action, torch.zeros(obs.batch_size, 5, 4), torch.zeros(obs.batch_size), others)
 
 
 def test_shift_keeps_speed_and_curvature_at_the_end() -> None:
@@ -43,7 +53,25 @@ def test_it_warm_starts_from_what_is_left() -> None:
     assert inner.asked[0][1] is None
     planner.plan(make_obs(10.0))
     warm = inner.asked[1][1]
-    assert warm is not None and warm[0, :, 0].tolist() == [101.0, 102.0, 103.0, 104.0, 0.0]
+    assert warm is not None and warm[0, :, :, 0].tolist() == [[101.0, 102.0, 103.0, 104.0, 0.0]]
+
+
+def test_other_good_sequences_are_kept_and_shifted_too() -> None:
+    inner = Counting(num_others=2)
+    planner = RecedingHorizon(inner)
+    planner.plan(make_obs(10.0))
+    planner.plan(make_obs(10.0, 20.0))
+    warm = inner.asked[1][1]
+    assert warm is not None and warm.shape == (2, 3, 5, 2)
+    assert warm[0, :, 0, 0].tolist() == [101.0, 1101.0, 2101.0] and (warm[1] == 0.0).all()
+
+
+def test_the_budget_is_passed_on() -> None:
+    inner = Counting()
+    planner = RecedingHorizon(inner)
+    planner.plan(make_obs(10.0))
+    planner.plan(make_obs(10.0), budget_ms=20.0)
+    assert inner.budgets == [None, 20.0]
 
 
 def test_it_follows_a_plan_for_as_long_as_it_is_told() -> None:

@@ -122,11 +122,12 @@ def test_populations_shrink_and_elites_live_on() -> None:
         best.append(cost.min().item())
         return cost
 
-    icem(
+    found = icem(
         objective, torch.zeros(1, 1, 5, 2), low=LOW, high=HIGH, generator=seeded(),
         num_iterations=3, num_samples=40, num_elites=10, share_kept=0.3, decay=2.0,
     )  # fmt: skip
-    assert sizes == [1, 1 + 40, 1 + 3 + 20, 1 + 3 + 10]
+    assert sizes == [1, 1 + 1 + 40, 1 + 3 + 20, 1 + 3 + 10]
+    assert found.others is not None and torch.equal(found.others[:, 0], found.argument)
     assert best[3] <= best[2] <= best[1]
 
 

@@ -70,7 +70,7 @@ def test_the_hybrid_is_never_worse_than_the_proposal(kind: str, num_iterations: 
 def test_a_proposal_that_cannot_be_improved_is_the_plan() -> None:
     policy, obs = make_policy(scale=1.0), make_scene()
     hybrid = make_hybrid(policy)
-    hybrid.planner.improve = lambda objective, speed, starts: _bad(hybrid, obs)  # type: ignore[method-assign]
+    hybrid.planner.improve = lambda objective, speed, **kwargs: _bad(hybrid, obs)  # type: ignore[method-assign]
     plan = hybrid.plan(obs)
     start = start_from(hybrid.planner.model, obs, horizon=HORIZON)
     torch.testing.assert_close(plan.action, torch.stack(travel(policy, start).actions, dim=1).detach())
