@@ -57,7 +57,7 @@ class RoadCore(ABC):
     def __init__(self, *, num_episodes: int, protocol: Protocol, num_slots: int, dt: float) -> None:
         self.num_episodes, self.protocol, self.num_slots, self.dt = num_episodes, protocol, num_slots, dt
         # What is being driven.
-        self.episode = np.zeros(num_slots, dtype=np.int64)
+        self.episode_id = np.zeros(num_slots, dtype=np.int64)
         self.recording = np.zeros(num_slots, dtype=np.int64)
         self.vehicle = np.zeros(num_slots, dtype=np.int64)
         self.last = np.zeros(num_slots, dtype=np.int64)
@@ -90,7 +90,7 @@ class RoadCore(ABC):
 
     def start(self, slots: np.ndarray, episodes: np.ndarray) -> None:
         """Hands the vehicles of `episodes` over in `slots`."""
-        self.episode[slots] = episodes
+        self.episode_id[slots] = episodes
         for counter in (self.steps, self.action, self.outcome, self.side, self.distance, self._jerk_sum):
             counter[slots] = 0
         self.off_road[slots] = self.reverse[slots] = False
@@ -241,7 +241,7 @@ class ReplayCore(RoadCore):
 
     def _hand_over(self, slots: np.ndarray) -> None:
         for slot in slots.tolist():
-            episode = self.episodes[self.episode[slot]]
+            episode = self.episodes[self.episode_id[slot]]
             tracks = self.recordings[episode.recording].tracks
             self.recording[slot] = episode.recording
             self.vehicle[slot], self.last[slot] = episode.vehicle, episode.last

@@ -159,11 +159,16 @@ class RoadVectorEnv(VectorEnv[Observation, np.ndarray, np.ndarray]):
             )
         return mask
 
+    def _pick(self, slots: Int[np.ndarray, " N"]) -> Int[np.ndarray, " N"]:
+        """Returns a random episode for each slot."""
+        count = self.core.num_episodes
+        return np.array([self._generators[slot].integers(count) for slot in slots.tolist()])
+
     def _start(self, slots: np.ndarray, wanted: Any = None) -> None:
         """Starts the wanted episodes (by slot number) or random ones, and draws their history."""
         count = self.core.num_episodes
         if wanted is None:
-            chosen = np.array([self._generators[slot].integers(count) for slot in slots.tolist()])
+            chosen = self._pick(slots)
         else:
             chosen = np.broadcast_to(np.asarray(wanted, dtype=np.int64), (self.num_envs,))[slots]
         if not ((chosen >= 0) & (chosen < count)).all():
@@ -229,7 +234,7 @@ class RoadVectorEnv(VectorEnv[Observation, np.ndarray, np.ndarray]):
 
 INFO = (
     "origin",
-    "episode",
+    "episode_id",
     "outcome",
     "side",
     "hit_id",

@@ -13,9 +13,9 @@ step, minus `CRASH_COST` for a collision or for leaving the road.
 the recording ends here, in time or in space, while the traffic would go on: a value function should
 bootstrap.
 
-**Info**: `origin` (recording, vehicle row, frame), `episode` (index), `outcome` (`Outcome`), `side` (`Side`),
-`hit_id`, `off_road`, `reverse`, `steps`, `distance`, `human_distance`, `min_ttc`, `mean_jerk`, `action` (as
-executed).
+**Info**: `origin` (recording, vehicle row, frame), `episode_id` (its number; `episode` belongs to the
+statistics of Gymnasium and stable-baselines3), `outcome` (`Outcome`), `side` (`Side`), `hit_id`, `off_road`,
+`reverse`, `steps`, `distance`, `human_distance`, `min_ttc`, `mean_jerk`, `action` (as executed).
 """
 
 from collections.abc import Sequence
@@ -121,7 +121,7 @@ class ReplayEnv(RoadEnv):
         >>> recording = make_recording()
         >>> env = ReplayEnv([recording], episodes([recording]))
         >>> observation, info = env.reset(seed=0, options={"episode": 3})
-        >>> observation["image"].shape, int(info["episode"])
+        >>> observation["image"].shape, int(info["episode_id"])
         ((10, 3, 117, 24), 3)
     """
 

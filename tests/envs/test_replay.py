@@ -236,7 +236,7 @@ def test_the_same_seed_gives_the_same_drive():
         return [env.reset(seed=seed), *(env.step(action) for action in actions)]
 
     assert_same(run(5), run(5))
-    different = run(5)[0][1]["episode"] != run(6)[0][1]["episode"]
+    different = run(5)[0][1]["episode_id"] != run(6)[0][1]["episode_id"]
     assert different.any()
 
 
@@ -266,6 +266,16 @@ def test_gymnasium_checker_passes():
 )  # it would like images in one of stable-baselines3's own layouts
 def test_stable_baselines_checker_passes():
     sb3_check_env(make_single())
+
+
+def test_statistics_of_gymnasium_fit_in_the_info():
+    env = gymnasium.wrappers.RecordEpisodeStatistics(make_single())
+    env.reset(seed=0)
+    over, info = False, {}
+    while not over:
+        *_, terminated, truncated, info = env.step(np.array([0.0, 0.02], dtype=np.float32))
+        over = terminated or truncated
+    assert info["episode"]["l"] == info["steps"]
 
 
 def test_registered_ids_make_both_kinds():

@@ -50,10 +50,10 @@ def to_obs(
     """Returns the observation of a batched environment as planners want it.
 
     Args:
-        scene: number of the running episode of each row; by default `info["episode"]`, which is right as long
-            as no episode runs twice at a time.
+        scene: number of the running episode of each row; by default `info["episode_id"]`, which is right as
+            long as no episode runs twice at a time.
     """
-    number = np.asarray(info["episode"] if scene is None else scene, dtype=np.int64)
+    number = np.asarray(info["episode_id"] if scene is None else scene, dtype=np.int64)
     parts = {
         name: torch.from_numpy(np.asarray(observation[name])) for name in ("image", "state", "size", "road")
     }
@@ -211,7 +211,7 @@ class _Driver:
         )
 
 
-KEYS = ("origin", "episode")
+KEYS = ("origin", "episode_id")
 """What `to_obs` reads of an info."""
 
 
