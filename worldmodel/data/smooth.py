@@ -63,9 +63,32 @@ def make_consistent(
     headings = [
         _first_heading(path, states[:, HEADING]) for path, states in zip(paths, recorded, strict=True)
     ]
-    followed = _follow(paths, headings, dt=recording.dt, max_curvature=max_curvature)
+    return _following(replace(recording, tracks=tracks), paths, headings, max_curvature)
+
+
+def follow(recording: Recording, *, max_curvature: float = MAX_CURVATURE) -> Recording:
+    """Returns the recording with states that follow its positions as closely as a car can turn.
+
+    For simulated traffic, whose positions are exact: nothing is smoothed, and only states are new.
+
+    Args:
+        recording: with headings that are right at the start of each run.
+        max_curvature: [1/m]
+    """
+    recorded = [recording.tracks.state[row, first:last] for row, first, last in recording.tracks.runs()]
+    paths = [states[:, :2].astype(np.float64) for states in recorded]
+    headings = [float(states[0, HEADING]) for states in recorded]
+    return _following(recording, paths, headings, max_curvature)
+
+
+def _following(
+    recording: Recording, paths: list[np.ndarray], headings: list[float], max_curvature: float
+) -> Recording:
+    """The recording with the states that follow `paths`, one for each of its runs."""
+    tracks = recording.tracks
     state = np.array(tracks.state, dtype=np.float64)
-    for (row, first, last), states in zip(runs, followed, strict=True):
+    followed = _follow(paths, headings, dt=recording.dt, max_curvature=max_curvature)
+    for (row, first, last), states in zip(tracks.runs(), followed, strict=True):
         state[row, first:last] = states
     return replace(recording, tracks=replace(tracks, state=state))
 
