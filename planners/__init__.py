@@ -9,6 +9,7 @@ from planners.optimizer import Minimum, Optimizer, chain
 from planners.path_integral import mppi
 from planners.quasi_newton import lbfgs
 from planners.receding import RecedingHorizon, WarmPlanner, shift
+from planners.risk import make_latent_objective, make_member_objective
 from planners.sequence import ActionBounds, ActionSequences
 from planners.shooting import random_shooting
 
@@ -32,6 +33,8 @@ __all__ = [
     "icem",
     "last_action",
     "lbfgs",
+    "make_latent_objective",
+    "make_member_objective",
     "make_objective",
     "mppi",
     "random_shooting",

@@ -16,9 +16,10 @@ from tests.planners import problems
 from tests.planners.factories import SPEC, make_model, make_obs
 from tests.planners.problems import HIGH, LOW, Problem, evaluations_until
 from worldmodel.app.compose import build
-from worldmodel.costs import motorway_cost
+from worldmodel.costs import Uncertainty, footprint_variance, motorway_cost
+from worldmodel.models import Context, FixedContext
 from worldmodel.protocols import Planner
-from worldmodel.types import CostTerms, Rollout
+from worldmodel.types import CostTerms, Obs, Rollout
 
 FOLDER = Path(configs.__file__).parent / "planner"
 NAMES = sorted(path.stem for path in FOLDER.glob("*.yaml"))
@@ -184,6 +185,40 @@ def test_a_scene_whose_cost_is_nan_does_not_touch_the_others(name: str) -> None:
     assert plan.cost[1] == math.inf and plan.action.isfinite().all()
     expected = make_planner(name).plan(obs[::2])
     torch.testing.assert_close(plan.action[::2], expected.action, atol=1e-3, rtol=1e-3)
+
+
+class Doubtful:
+    """An empty road of which the model is unsure ahead of the ego's middle."""
+
+    def __call__(self, obs: Obs, num_steps: int) -> Context:
+        image = torch.zeros(obs.batch_size, num_steps, 1, SPEC.height, SPEC.width)
+        variance = image.clone()
+        variance[..., : SPEC.height // 2, :] = 0.2
+        return Context(image, variance)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_doubt_is_a_cost_like_any_other(name: str) -> None:
+    """In the frame that keeps up with the ego, who speeds up gets deeper into doubt."""
+    term = Uncertainty(mean=[0.0] * HORIZON, std=[0.02] * HORIZON, spec=SPEC, hinge=0.0)
+    sure, wary = (
+        motorway_cost(
+            SPEC, target_speed=30.0, extra=(term,), weights={"uncertainty": weight, "progress": 9.0}
+        )
+        for weight in (0.0, 20.0)
+    )
+    obs, found = make_obs(10.0), {}
+    for key, cost in (("sure", sure), ("wary", wary)):
+        planner = make_planner(name, cost=cost)
+        planner.model = FixedContext(Doubtful(), horizon=HORIZON)
+        found[key] = planner.plan(obs).action
+    rollout = make_rollout(planner, obs, found)
+    assert footprint_variance(rollout, SPEC).mean(1).diff().item() < -1e-4
+
+
+def make_rollout(planner: OnlinePlanner, obs: Obs, found: dict[str, Tensor]) -> Rollout:
+    hidden = planner.model.init(obs)[torch.zeros(2, dtype=torch.long)]
+    return planner.model.unroll(hidden, torch.cat(list(found.values())), torch.zeros(2, HORIZON, 0))
 
 
 @pytest.mark.parametrize("name", NAMES)
