@@ -18,6 +18,7 @@ from worldmodel.app.compose import Config, UsageError, build, show, with_values
 from worldmodel.app.phase import STATE, datamodule, train_phase
 from worldmodel.app.run import Run
 from worldmodel.data import Store
+from worldmodel.evaluation.practice import Practice
 from worldmodel.evaluation.protocol import Episode, Protocol, episodes
 from worldmodel.evaluation.suite import evaluate
 from worldmodel.models import save_model
@@ -55,10 +56,23 @@ def fit(config: Config, run: Run) -> None:
     learner.keywords["loss_fn"].prepare(batches, generator=torch.Generator().manual_seed(config.seed))
     (phase,) = config.phases
     told = with_values(config, run=str(run.folder), phase=phase.name)
+    if config.policy.practice:
+        module.augment = practice(config, store, policy)
     drives = [driver(config, store, policy)] if config.policy.drive.num_episodes else []
     extra = train_phase(told, policy, module, phase=phase, run=run, learner=learner, callbacks=drives)
     save_model(policy.eval(), run.folder / POLICY, extra={**extra, "policy": config.policy.name})
     (run.folder / STATE).unlink(missing_ok=True)
+
+
+def practice(config: Config, store: Store, policy: Any) -> Practice:
+    """Returns what lets the policy drive vehicles of the training part while it learns."""
+    how, protocol = config.policy.practice, build(config.protocol)
+    env = build(config.env)(
+        store.recordings, episodes(store.recordings, store.split.train, protocol=protocol), how.num_envs,
+        protocol=protocol, autoreset_mode="SameStep",
+    )  # fmt: skip
+    planner = build(config.policy.drive.planner)(policy)
+    return Practice(planner, env, share=how.share, num_ticks=how.num_ticks, seed=config.seed)
 
 
 def driver(config: Config, store: Store, policy: Any) -> "DriveEpisodes":

@@ -45,6 +45,7 @@ class TrafficDataModule(lightning.LightningDataModule):
 
     Attributes:
         steps: the training steps whose batches `train_dataloader` gives; None (at first): one epoch.
+        augment: changes each training batch once it is where it is needed; None (at first): nothing does.
 
     With several processes (`Trainer(use_distributed_sampler=False)`) each gets its part of the training
     windows and all of the others.
@@ -93,6 +94,7 @@ class TrafficDataModule(lightning.LightningDataModule):
         self.num_workers, self.ahead, self.val_batches = num_workers, ahead, val_batches
         self.curriculum, self.balance, self.seed = curriculum, balance, seed
         self.steps: range | None = None
+        self.augment: Callable[[Clip], Clip] | None = None
         self._datasets: dict[str, WindowDataset] = {}
 
     def dataset(self, part: str) -> WindowDataset:
@@ -130,8 +132,12 @@ class TrafficDataModule(lightning.LightningDataModule):
         return self._loader(self.dataset("val"), batch_size=self.batch_size)
 
     def on_after_batch_transfer(self, batch: Clip, dataloader_idx: int) -> Clip:
-        """Cuts the clips of a training step to its horizon; Lightning calls it."""
-        if self.curriculum is None or self.trainer is None or not self.trainer.training:
+        """Augments a training batch, and cuts its clips to the horizon of the step; Lightning calls it."""
+        if self.trainer is None or not self.trainer.training:
+            return batch
+        if self.augment is not None:
+            batch = self.augment(batch)
+        if self.curriculum is None:
             return batch
         return crop(batch, self.history + min(self.curriculum(self.trainer.global_step), self.horizon))
 
