@@ -24,7 +24,7 @@ backwards, the car is slowed by what it exceeds that per second.
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import gymnasium
@@ -46,6 +46,12 @@ MAX_STEERING = np.pi / 4
 """highway-env's range of steering angles [rad]."""
 SPAWN_EVERY = 10
 """Frames between vehicles that enter an intersection."""
+NUM_SEEDS = 2**31 - 1
+"""Of scenes to choose from; what replaces an unusable scene has a seed beyond."""
+ATTEMPTS = 50
+"""An unusable scene is replaced by another so many times at most."""
+SHORTEST = 5.0
+"""A recorded scene that ends sooner is unusable [s]."""
 REVERSE = -0.5
 """A recorded scene ends before anybody drives backwards faster than this [m/s]."""
 MAX_OUTSIDE = 2.0
@@ -353,6 +359,11 @@ def _driver(vehicle: Vehicle, path: str) -> IDMVehicle:
     )
 
 
+def seeds_of(seed: int) -> range:
+    """Returns the seeds of a scene and of those that replace it while they are unusable."""
+    return range(seed, seed + ATTEMPTS * NUM_SEEDS, NUM_SEEDS)
+
+
 def simulate(
     seed: int, *, scenario: str = "highway", config: Mapping[str, Any] | None = None, duration: float = 22.0
 ) -> Recording:
@@ -368,21 +379,40 @@ def simulate(
         scenario: one of `SCENARIOS`.
         config: what differs from highway-env's configuration.
         duration: [s]
+
+    Raises:
+        ValueError: no scene like it lasts for `SHORTEST` or the whole duration.
     """
     chosen, simulation = Scenario(scenario, config or {}), Simulation()
-    simulation.start(chosen, seed=seed)
+    for attempt in seeds_of(seed):
+        moments = _undisturbed(simulation, chosen, attempt, num_frames=round(duration / DT))
+        if len(moments) >= round(min(duration, SHORTEST) / DT):
+            name = f"{scenario}-{seed:06d}"
+            found = recorded(moments, simulation.road, name=name, source=chosen.describe(attempt))
+            return follow(_on_map(found), max_curvature=MAX_CURVATURE)
+    raise ValueError(
+        f"{ATTEMPTS} scenes like {seed} of {chosen} end within {SHORTEST} s, because somebody crashes or "
+        "drives backwards; choose less dense traffic"
+    )
+
+
+def _undisturbed(simulation: Simulation, scenario: Scenario, seed: int, *, num_frames: int) -> list[Moment]:
+    """The frames of a scene before anybody crashes or drives backwards."""
+    simulation.start(scenario, seed=seed)
     moments: list[Moment] = []
-    while len(moments) < round(duration / DT):
+    while len(moments) < num_frames:
         now = simulation.moment()
         if now.crashed.any() or (now.state[:, SPEED] < REVERSE).any():
             break
         moments.append(now)
         simulation.step({})
-    if not moments:
-        raise ValueError(f"scene {seed} of {chosen} begins with a crash; choose less dense traffic")
-    name = f"{scenario}-{seed:06d}"
-    found = recorded(moments, simulation.road, name=name, source=chosen.describe(seed))
-    row, frame = np.nonzero(found.tracks.valid)
-    outside = found.lane_map.edge_distance(found.tracks.state[row, frame, :2]) < -MAX_OUTSIDE
-    found.tracks.valid[row[outside], frame[outside]] = False
-    return follow(found, max_curvature=MAX_CURVATURE)
+    return moments
+
+
+def _on_map(recording: Recording) -> Recording:
+    """The recording without what is farther outside the map than `MAX_OUTSIDE`."""
+    tracks, valid = recording.tracks, recording.tracks.valid.copy()
+    row, frame = np.nonzero(valid)
+    outside = recording.lane_map.edge_distance(tracks.state[row, frame, :2]) < -MAX_OUTSIDE
+    valid[row[outside], frame[outside]] = False
+    return replace(recording, tracks=replace(tracks, valid=valid))

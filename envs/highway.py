@@ -23,17 +23,15 @@ from gymnasium.vector import AutoresetMode
 from jaxtyping import Bool, Float, Int, UInt8
 
 from envs._core import Others, RoadCore
-from envs._highway import DT, Moment, Scenario, Simulation, recorded
+from envs._highway import DT, NUM_SEEDS, Moment, Scenario, Simulation, recorded, seeds_of, simulate
 from envs._vector import RoadEnv, RoadVectorEnv
 from worldmodel.evaluation.episode import Outcome
 from worldmodel.evaluation.protocol import V1, Episode, Protocol
 from worldmodel.scene import SPEED, RasterSpec, Recording, Renderer, RoadField, RoadSpec
 
-NUM_SEEDS = 2**31 - 1
-"""Scenes to choose from."""
-ATTEMPTS = 50
-"""A scene whose drivers crash before the hand-over is replaced by another, so many times at most."""
-REPRODUCED = 1e-6
+__all__ = ["HighwayCore", "HighwayEnv", "HighwayVectorEnv", "continuing", "simulate"]
+
+REPRODUCED = 0.25
 """How far a scene may be from its recording at the hand-over [m]."""
 
 
@@ -138,9 +136,9 @@ class HighwayCore(RoadCore):
         """Runs a scene up to the hand-over and replaces the drivers of its egos."""
         start, moments = self._start(episode), self.moments[scene]
         simulation = self.simulations[scene]
-        for attempt in range(ATTEMPTS):
+        for seed in seeds_of(start.seed):
             moments.clear()
-            simulation.start(start.scenario, seed=start.seed + attempt * NUM_SEEDS)
+            simulation.start(start.scenario, seed=seed)
             moments.append(simulation.moment())
             for _ in range(start.frame):
                 simulation.step({})
@@ -150,8 +148,8 @@ class HighwayCore(RoadCore):
                 break
         else:
             raise ValueError(
-                f"{ATTEMPTS} scenes like {start.seed} of {start.scenario} have no {len(slots)} vehicles that "
-                "reach the hand-over unharmed; ask for fewer, or for less dense traffic"
+                f"no scene like {start.seed} of {start.scenario} has {len(slots)} vehicles that reach the "
+                "hand-over unharmed; ask for fewer, or for less dense traffic"
             )
         for slot, number in zip(slots.tolist(), numbers, strict=True):
             simulation.hand_over(number)

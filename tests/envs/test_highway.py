@@ -412,7 +412,7 @@ def test_errors_say_what_to_do():
     with pytest.raises(ValueError, match="history=30 exceeds the 20 frames"):
         HighwayEnv(history=30)
     env = HighwayVectorEnv(8, num_controlled=8, scenario="merge", **SMALL)
-    with pytest.raises(ValueError, match="have no 8 vehicles"):
+    with pytest.raises(ValueError, match="has 8 vehicles that reach"):
         env.reset(seed=0)
 
 

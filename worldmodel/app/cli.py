@@ -43,16 +43,22 @@ COMMANDS = {
         ("worldmodel demo", "worldmodel demo run=runs/demo/2026-11-22_10-00-00"),
     ),
     "prepare": Command(
-        "recordings of any known format -> a store",
+        "recordings of any known format, or simulated scenes -> a store",
         "Reads recorded traffic, checks it, makes it consistent with the vehicle model, splits it by\n"
-        "time and writes it as a store: a folder of parquet files with split.json.",
+        "time and writes it as a store: a folder of parquet files with split.json. Or simulates: every\n"
+        "vehicle of every scene is recorded, scene by scene, and after a kill it goes on.",
         (
-            ("path=FILE_OR_FOLDER", "what to read (required)"),
-            ("source=NAME", "its format, one of configs/source"),
+            ("path=FILE_OR_FOLDER", "what to read (required, but for simulators)"),
+            ("source=NAME", "its format or the simulator, one of configs/source"),
+            ("source.num=100 workers.num=1", "scenes to simulate, and processes that do"),
+            ("workers=ray", "on a Ray cluster instead"),
             ("out=FOLDER", "the store to write"),
             ("split.val=0.15 split.test=0.15", "shares of the time for validation and test"),
         ),
-        ("worldmodel prepare source=commonroad path=scenes/ out=stores/mine",),
+        (
+            "worldmodel prepare source=commonroad path=scenes/ out=stores/mine",
+            "worldmodel prepare source=highway source.num=1000 workers.num=4 out=stores/highway",
+        ),
     ),
     "train": Command(
         "a store -> a checkpoint",

@@ -5,11 +5,12 @@ header as JSON, under a version. Files and folders appear whole or not at all: t
 name first.
 """
 
+import hashlib
 import json
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -118,14 +119,26 @@ def load_store(folder: str | Path) -> Store:
     if not folder.is_dir():
         raise RecordingError(folder, None, "no such folder; prepare the recordings first")
     split = load_split(folder / SPLIT_FILE)
-    recordings = tuple(
-        load_recording(path) for path in sorted(folder.glob(f"[!.]*{SUFFIX}"), key=lambda one: one.stem)
-    )
+    paths = sorted(folder.glob(f"[!.]*{SUFFIX}"), key=lambda one: one.stem)
+    recordings = _on_shared_maps(load_recording(path) for path in paths)
     try:
         _check_names(split, recordings)
     except ValueError as error:
         raise RecordingError(folder, None, f"{error}; prepare the recordings again") from error
     return Store(recordings, split)
+
+
+def _on_shared_maps(recordings: Iterable[Recording]) -> tuple[Recording, ...]:
+    """The recordings; those of equal roads share one map, so that what is computed from it is, too."""
+    maps: dict[bytes, LaneMap] = {}
+    shared = []
+    for one in recordings:
+        digest = hashlib.sha256()
+        for lanelet in one.lane_map.lanelets:
+            for part in (np.array([lanelet.id, len(lanelet.left)]), lanelet.left, lanelet.right):
+                digest.update(np.ascontiguousarray(part).tobytes())
+        shared.append(replace(one, lane_map=maps.setdefault(digest.digest(), one.lane_map)))
+    return tuple(shared)
 
 
 def _check_names(split: Split, recordings: tuple[Recording, ...]) -> None:

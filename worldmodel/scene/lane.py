@@ -88,7 +88,11 @@ class LaneMap:
         return cls(tuple(lanelets))
 
     def mirror(self) -> "LaneMap":
-        """Returns the map with left and right swapped (`y` negated)."""
+        """Returns the map with left and right swapped (`y` negated); the same object every time."""
+        return self._mirrored
+
+    @cached_property
+    def _mirrored(self) -> "LaneMap":
         flip = np.array([1.0, -1.0])
         lanelets = (Lanelet(one.id, one.right * flip, one.left * flip) for one in self.lanelets)
         return LaneMap(tuple(lanelets), mirror_of=self)

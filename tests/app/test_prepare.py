@@ -1,0 +1,62 @@
+"""Simulated scenes from the command line: recorded, extended, trained on, driven."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from worldmodel.app.cli import main
+from worldmodel.data import load_store
+from worldmodel.evaluation.table import read_episodes
+
+HIGHWAY = [
+    "source=highway",
+    "+source.simulate.config.vehicles_count=4",
+    "+source.simulate.config.lanes_count=2",
+    "source.simulate.duration=7.0",
+]
+
+
+def prepare(folder: Path, *more: str) -> int:
+    return main(["prepare", *HIGHWAY, f"out={folder}", *more])
+
+
+def test_scenes_of_highway_env_become_a_store(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert prepare(tmp_path / "store", "source.num=2", "split.test=0.5") == 0
+    out = capsys.readouterr().out
+    assert "train: 1 scenes, 0.6 vehicle-minutes" in out and "test: 1 scenes" in out
+    store = load_store(tmp_path / "store")
+    assert [one.name for one in store.recordings] == ["highway-0000000", "highway-0000001"]
+    assert all(one.tracks.valid.shape == (5, 70) for one in store.recordings)
+    source = json.loads(store.recordings[1].source)
+    assert (source["scenario"], source["seed"]) == ("highway", 1)
+    before = {path.name: path.read_bytes() for path in (tmp_path / "store").glob("*.parquet")}
+    assert prepare(tmp_path / "store", "source.num=3", "split.test=0.5") == 0
+    for name, content in before.items():
+        assert (tmp_path / "store" / name).read_bytes() == content
+    capsys.readouterr()
+    assert prepare(tmp_path / "store", "source.num=3", "source.first_seed=1") == 1
+    assert "choose another folder" in capsys.readouterr().err
+
+
+def test_a_reader_still_asks_for_a_path(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["prepare", "source=ngsim"]) == 2
+    assert "path is missing; add path=" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_recorded_scenes_are_trained_on_and_driven_live(tmp_path: Path) -> None:
+    assert prepare(tmp_path / "store", "source.num=2", "split.test=0.5", "split.val=0.0") == 0
+    data = ["data=store", f"data.path={tmp_path / 'store'}", "threads=1"]
+    train = ["train", *data, "seconds=1", "loader.batch_size=4", f"run={tmp_path / 'train'}"]
+    assert main(train) == 0
+    assert (tmp_path / "train" / "model.pt").exists()
+    drive = [*data, "env=highway", "agent=[human,mpc_copy]", "ours=human", "against=[]"]
+    drive += ["num_decisions=2", "batch_size=2", "max_episodes=2", f"run={tmp_path / 'drive'}"]
+    assert main(["evaluate", *drive]) == 0
+    rows = read_episodes(tmp_path / "drive" / "episodes.parquet")
+    assert {row.recording for row in rows} == {"highway-0000000"}
+    human = [row for row in rows if row.agent == "human"]
+    assert len(human) == 2 and all(row.success for row in human)
+    for row in human:
+        assert row.distance == pytest.approx(row.human_distance, abs=1.0)
