@@ -14,7 +14,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from worldmodel.app.compose import Config, UsageError, compose, show
+from worldmodel.app.compose import Config, UsageError, compose
 from worldmodel.app.pipeline import Outcome, Pipeline
 from worldmodel.app.results_table import as_csv, as_markdown, driving_rows, prediction_rows, read_drives
 from worldmodel.app.run import versions, write_atomic
@@ -89,9 +89,9 @@ def process(command: str, overrides: Sequence[str]) -> list[str]:
 
 
 def describe(command: str, overrides: Sequence[str]) -> str:
-    """Returns the whole configuration of a command; what is written there decides what it does."""
+    """Returns the whole configuration of a command, sorted; what is written there decides what it does."""
     with HYDRA:
-        return show(compose(command, overrides))
+        return OmegaConf.to_yaml(compose(command, overrides), sort_keys=True).rstrip()
 
 
 def quiet(threads: int) -> dict[str, str]:
