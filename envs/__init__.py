@@ -8,8 +8,17 @@ import gymnasium
 from envs.discrete import DiscreteActions
 from envs.replay import ReplayEnv, ReplayVectorEnv
 from envs.space import action_space, observation_space
+from envs.world_model import WorldModelEnv, WorldModelVectorEnv
 
-__all__ = ["DiscreteActions", "ReplayEnv", "ReplayVectorEnv", "action_space", "observation_space"]
+__all__ = [
+    "DiscreteActions",
+    "ReplayEnv",
+    "ReplayVectorEnv",
+    "WorldModelEnv",
+    "WorldModelVectorEnv",
+    "action_space",
+    "observation_space",
+]
 
 gymnasium.register(
     "worldmodel/Replay-v0",

@@ -27,7 +27,7 @@ COST = motorway_cost(SPEC, target_speed=15.0)
 OTHERS = ([(14.0, 0.0, 5.0)], [], [(9.0, 3.6, 8.0), (-9.0, 0.0, 11.0)])
 SPEEDS = (10.0, 5.0, 9.0)
 
-HORIZON = 12
+HORIZON = 8
 
 STATED = {"gradient": (0.05, 30), "lbfgs": (0.02, 30), "cem_gradient": (0.05, 700), "shooting": (0.7, 2000)}
 """Gap to the optimum that a planner reaches, and within how many evaluations of a scene."""
