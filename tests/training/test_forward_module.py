@@ -105,3 +105,19 @@ def test_clip_moves_as_one(tmp_path: Path) -> None:
     moved = make_clip().to("meta")
     assert isinstance(moved, Clip)
     assert moved.image.device.type == "meta"
+
+
+@pytest.mark.parametrize(("elapsed", "weight"), [(0.0, 0.01), (0.25, 0.1), (0.5, 1.0), (1.0, 1.0)])
+def test_the_penalty_grows_to_its_weight(elapsed: float, weight: float) -> None:
+    """Over the first half of the time: a hundredth, a tenth, all of it."""
+    torch.manual_seed(0)
+    latent = GaussianLatent(8, 16, dim=4, beta=1.0, z_dropout=0.0)
+    model = ForwardModel(spec=SPEC, history=HISTORY, channels=8, latent=latent)
+    module = ForwardModule(
+        model, optimizer=torch.optim.Adam, num_steps=100, penalty_ramp=0.5, elapsed=lambda: elapsed
+    )
+    logged: dict[str, torch.Tensor] = {}
+    module.log_dict = lambda values, **_: logged.update(values)  # type: ignore[assignment]
+    loss = module.training_step(make_clip(4), 0)
+    assert float(logged["train/penalty"].detach()) > 0.01
+    torch.testing.assert_close(loss, logged["train/error"] + weight * logged["train/penalty"])

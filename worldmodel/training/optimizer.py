@@ -34,20 +34,21 @@ def warmup_cosine(
     return factor
 
 
-def ramp(step: int, num_steps: int, *, share: float, elapsed: float = 0.0) -> float:
-    """Returns a weight that grows from 0 to 1 over the first `share` of a schedule, linearly.
+def ramp(step: int, num_steps: int, *, share: float, start: float = 0.01, elapsed: float = 0.0) -> float:
+    """Returns a weight that grows geometrically from `start` to 1 over the first `share` of a schedule.
 
     Args:
         step: now.
         num_steps: of the schedule.
         share: 0: the weight is 1 at once.
+        start: the weight at first.
         elapsed: share of a time budget that is used up, where that is farther on.
 
     Example:
-        >>> [ramp(step, 100, share=0.5) for step in (0, 25, 50, 99)]
-        [0.0, 0.5, 1.0, 1.0]
+        >>> [round(ramp(step, 100, share=0.5), 2) for step in (0, 25, 50, 99)]
+        [0.01, 0.1, 1.0, 1.0]
     """
-    return 1.0 if share <= 0 else min(1.0, max(elapsed, step / num_steps) / share)
+    return 1.0 if share <= 0 else start ** (1.0 - min(1.0, max(elapsed, step / num_steps) / share))
 
 
 def scheduled(
