@@ -23,7 +23,7 @@ backwards, the car is slowed by what it exceeds that per second.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -365,33 +365,44 @@ def seeds_of(seed: int) -> range:
 
 
 def simulate(
-    seed: int, *, scenario: str = "highway", config: Mapping[str, Any] | None = None, duration: float = 22.0
-) -> Recording:
-    """Returns the scene of that seed, everybody driving for himself, with states of our integrator.
+    *,
+    seed: int,
+    num_scenes: int = 1,
+    scenario: str = "highway",
+    config: Mapping[str, Any] | None = None,
+    duration: float = 22.0,
+) -> Iterator[Recording]:
+    """Yields the scenes of consecutive seeds, everybody driving for himself, with states of our integrator.
 
     Positions are highway-env's, but for centimetres where its steering jumps; speed and heading are those of
     the chord that led to each frame, so that what a driver decides at a frame shows in the recorded action of
-    the next. The recording ends before the first crash, after which highway-env pushes cars about, and before
+    the next. A recording ends before the first crash, after which highway-env pushes cars about, and before
     anybody drives backwards, as its drivers do when they are stuck. Vehicles that leave the map are gone.
 
     Args:
-        seed: of the scene.
+        seed: of the first scene.
+        num_scenes: how many.
         scenario: one of `SCENARIOS`.
         config: what differs from highway-env's configuration.
         duration: [s]
 
     Raises:
-        ValueError: no scene like it lasts for `SHORTEST` or the whole duration.
+        ValueError: no scene like one of them lasts for `SHORTEST` or the whole duration.
     """
     chosen, simulation = Scenario(scenario, config or {}), Simulation()
+    for number in range(seed, seed + num_scenes):
+        yield _recorded_scene(simulation, chosen, number, duration=duration)
+
+
+def _recorded_scene(simulation: Simulation, scenario: Scenario, seed: int, *, duration: float) -> Recording:
     for attempt in seeds_of(seed):
-        moments = _undisturbed(simulation, chosen, attempt, num_frames=round(duration / DT))
+        moments = _undisturbed(simulation, scenario, attempt, num_frames=round(duration / DT))
         if len(moments) >= round(min(duration, SHORTEST) / DT):
-            name = f"{scenario}-{seed:06d}"
-            found = recorded(moments, simulation.road, name=name, source=chosen.describe(attempt))
+            name = f"{scenario.name}-{seed:06d}"
+            found = recorded(moments, simulation.road, name=name, source=scenario.describe(attempt))
             return follow(_on_map(found), max_curvature=MAX_CURVATURE)
     raise ValueError(
-        f"{ATTEMPTS} scenes like {seed} of {chosen} end within {SHORTEST} s, because somebody crashes or "
+        f"{ATTEMPTS} scenes like {seed} of {scenario} end within {SHORTEST} s, because somebody crashes or "
         "drives backwards; choose less dense traffic"
     )
 

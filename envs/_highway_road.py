@@ -43,7 +43,7 @@ _ROADS: WeakValueDictionary[str, HighwayRoad] = WeakValueDictionary()
 
 def mapped(network: Any) -> HighwayRoad:
     """Returns the road of a `highway_env.road.road.RoadNetwork`; the same object for the same network."""
-    key = json.dumps(network.to_config(), sort_keys=True)
+    key = json.dumps([network.to_config(), LONGEST], sort_keys=True)
     road = _ROADS.get(key)
     if road is None:
         road = _ROADS[key] = _mapped(network)

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 import tracemalloc
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -22,16 +23,27 @@ from worldmodel.scene import Recording
 LENGTH = 45
 
 
-def simulate(seed: int, *, num_vehicles: int = 4) -> Recording:
+def make_scene(seed: int, *, num_vehicles: int = 4) -> Recording:
     """A made-up scene; its last vehicle stands still."""
     found = make_recording(seed, num_vehicles=num_vehicles, num_frames=LENGTH)
     found.tracks.state[-1] = [5.0, 1.0, 0.0, 0.0]
     return found
 
 
-def simulate_slowly(seed: int) -> Recording:
+def simulate(*, seed: int, num_scenes: int, num_vehicles: int = 4) -> list[Recording]:
+    return [make_scene(one, num_vehicles=num_vehicles) for one in range(seed, seed + num_scenes)]
+
+
+def simulate_slowly(*, seed: int, num_scenes: int) -> list[Recording]:
     time.sleep(0.2)
-    return simulate(seed)
+    return simulate(seed=seed, num_scenes=num_scenes)
+
+
+def one_by_one(make: Callable[[int], Recording]) -> Callable[..., Iterator[Recording]]:
+    def make_all(*, seed: int, num_scenes: int) -> Iterator[Recording]:
+        return (make(one) for one in range(seed, seed + num_scenes))
+
+    return make_all
 
 
 def content(folder: Path) -> dict[str, bytes]:
@@ -46,7 +58,7 @@ def test_every_vehicle_of_every_scene_can_be_trained_on(tmp_path: Path) -> None:
     assert [one.name for one in store.recordings] == [f"scene-{seed:07d}" for seed in range(10)]
     ids = np.concatenate([one.tracks.ids for one in store.recordings])
     assert len(set(ids.tolist())) == 40 and store["scene-0000003"].tracks.ids[2] == 3 * IDS + 2
-    np.testing.assert_array_equal(store["scene-0000003"].tracks.state, simulate(3).tracks.state)
+    np.testing.assert_array_equal(store["scene-0000003"].tracks.state, make_scene(3).tracks.state)
     store.split.check(store.recordings)
     index = windows(store.recordings, store.split.train, history=10, horizon=30)
     moving = [one.tracks.num_vehicles - 1 for one in store.recordings][:7]
@@ -57,7 +69,7 @@ def test_every_vehicle_of_every_scene_can_be_trained_on(tmp_path: Path) -> None:
 
 def test_the_shards_do_not_depend_on_the_order_or_the_run(tmp_path: Path) -> None:
     def backwards(work, items):
-        for item in sorted(items, reverse=True):
+        for item in list(items)[::-1]:
             work(item)
             yield item
 
@@ -65,7 +77,10 @@ def test_the_shards_do_not_depend_on_the_order_or_the_run(tmp_path: Path) -> Non
     record(Scenes(simulate, num=5), tmp_path / "backwards", workers=backwards)
     record(Scenes(simulate, num=3), tmp_path / "later")
     record(Scenes(simulate, num=5), tmp_path / "later")
-    assert content(tmp_path / "forwards") == content(tmp_path / "backwards") == content(tmp_path / "later")
+    record(Scenes(simulate, num=5, together=2), tmp_path / "pairs")
+    expected = content(tmp_path / "forwards")
+    for other in ("backwards", "later", "pairs"):
+        assert content(tmp_path / other) == expected
 
 
 @pytest.mark.slow
@@ -106,17 +121,21 @@ def test_what_is_there_is_not_made_again(tmp_path: Path) -> None:
         if len(made) == 3:
             raise KeyboardInterrupt
         made.append(seed)
-        return simulate(seed)
+        return make_scene(seed)
 
     with pytest.raises(KeyboardInterrupt):
-        record(Scenes(count, num=5), tmp_path)
+        record(Scenes(one_by_one(count), num=5, together=2), tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         *(f"scene-000000{seed}.parquet" for seed in range(3)), PLAN_FILE
     ]  # fmt: skip
     made.clear()
     done: list[int] = []
-    record(Scenes(count, num=5), tmp_path, progress=lambda count, total: done.append(count))
-    assert made == [3, 4] and done == [3, 4, 5]
+    record(
+        Scenes(one_by_one(count), num=5, together=2),
+        tmp_path,
+        progress=lambda count, total: done.append(count),
+    )
+    assert made == [3, 4] and done == [3, 5]
 
 
 @pytest.mark.slow
@@ -161,12 +180,12 @@ def test_the_parts_have_their_shares_and_keep_their_scenes(num: int) -> None:
 
 def test_recordings_that_are_no_drives_are_refused(tmp_path: Path) -> None:
     def jump(seed: int) -> Recording:
-        found = simulate(seed)
+        found = make_scene(seed)
         found.tracks.state[0, 20:, 0] += 3.0
         return found
 
     with pytest.raises(ValueError, match="does not obey the integrator"):
-        record(Scenes(jump, num=1), tmp_path)
+        record(Scenes(one_by_one(jump), num=1), tmp_path)
 
 
 def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
@@ -190,9 +209,8 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
 def test_recordings_on_equal_roads_share_one_map(tmp_path: Path) -> None:
     first = make_recording(1, num_frames=5)
     roads = {1: first, 2: replace(make_recording(2, num_frames=5), lane_map=first.lane_map)}
-    record(
-        Scenes(lambda seed: roads.get(seed, make_recording(3, num_lanes=2, num_frames=5)), num=4), tmp_path
-    )
+    other = make_recording(3, num_lanes=2, num_frames=5)
+    record(Scenes(one_by_one(lambda seed: roads.get(seed, other)), num=4), tmp_path)
     maps = [one.lane_map for one in load_store(tmp_path).recordings]
     assert maps[1] is maps[2] and maps[0] is maps[3] and maps[0] is not maps[1]
     assert maps[1].mirror() is maps[2].mirror()

@@ -1,5 +1,6 @@
 """highway-env behind our interface: exact actions, our axes, traffic that reacts, Gymnasium's contract."""
 
+from collections.abc import Iterator
 from functools import partial
 
 import gymnasium
@@ -22,13 +23,26 @@ from worldmodel.data.synthetic import make_recording
 from worldmodel.evaluation.episode import Outcome
 from worldmodel.evaluation.metric import Side
 from worldmodel.evaluation.protocol import Protocol, episodes
-from worldmodel.scene import Channel, RoadChannel, check_consistent, sample_image
+from worldmodel.scene import Channel, Recording, RoadChannel, check_consistent, sample_image
 
 SHORT = Protocol(history=0.5)
 SMALL = {"protocol": SHORT, "history": 3, "raster_spec": SPEC, "road_spec": ROAD}
 FEW = {"vehicles_count": 6, "lanes_count": 3}
 make_merge = partial(HighwayEnv, scenario="merge", **SMALL)
 make_highway = partial(HighwayEnv, config=FEW, **SMALL)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def short_roads() -> Iterator[None]:
+    """Short maps, made once, so that their fields do not take most of the time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_highway_road, "LONGEST", 800.0)
+        patch.setattr(_highway_road, "_ROADS", {})
+        yield
+
+
+def simulate_one(seed: int, **options) -> Recording:
+    return next(iter(simulate(seed=seed, **options)))
 
 
 def drive(env: HighwayEnv, action: tuple[float, float], *, seed: int = 0, num_steps: int = 1000) -> dict:
@@ -133,12 +147,12 @@ def test_who_follows_an_ego_brakes_for_it():
 
 def test_an_intersection_changes_the_drivers_of_no_other_scenario():
     wanted = (Driver.DISTANCE_WANTED, Driver.COMFORT_ACC_MAX, Driver.COMFORT_ACC_MIN)
-    before = simulate(3, config=FEW, duration=4.0)
+    before = simulate_one(3, config=FEW, duration=4.0)
     shared = vars(IDMVehicle)["DISTANCE_WANTED"]
     Simulation().start(Scenario("intersection"), seed=0)
     assert wanted == (Driver.DISTANCE_WANTED, Driver.COMFORT_ACC_MAX, Driver.COMFORT_ACC_MIN)
     assert vars(IDMVehicle)["DISTANCE_WANTED"] == shared
-    np.testing.assert_array_equal(simulate(3, config=FEW, duration=4.0).tracks.state, before.tracks.state)
+    np.testing.assert_array_equal(simulate_one(3, config=FEW, duration=4.0).tracks.state, before.tracks.state)
 
 
 # --- How an episode ends ------------------------------------------------------------------------------------
@@ -170,12 +184,12 @@ def test_time_ends_an_episode():
 
 
 def test_the_end_of_the_road_ends_an_episode(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(_highway_road, "LONGEST", 300.0)
-    env = HighwayEnv(config={"vehicles_count": 0, "lanes_count": 5}, duration=60.0, **SMALL)
+    monkeypatch.setattr(_highway_road, "LONGEST", 400.0)
+    env = HighwayEnv(config={"vehicles_count": 0, "lanes_count": 1}, duration=60.0, **SMALL)
     info = drive(env, (0.0, 0.0))
     assert (info["outcome"], info["terminated"]) == (Outcome.FINISHED, False)
     x = info["states"][:, 0]
-    assert x[-1] > 300 - 36 > x[-2]
+    assert x[-1] > 400 - 36 > x[-2]
 
 
 def test_the_lane_that_is_dropped_is_no_end_of_the_road():
@@ -354,7 +368,7 @@ def test_an_ego_whose_partner_crashes_is_truncated():
 @pytest.mark.parametrize("scenario", ["highway", "merge", "two_way"])
 def test_a_recorded_scene_is_highway_envs_and_obeys_our_integrator(scenario: str):
     config = FEW if scenario == "highway" else {}
-    recording = simulate(2, scenario=scenario, config=config, duration=5.0)
+    recording = simulate_one(2, scenario=scenario, config=config, duration=5.0)
     check_consistent(recording)
     simulation = Simulation()
     simulation.start(Scenario(scenario, config), seed=2)
@@ -371,7 +385,7 @@ def test_a_recorded_scene_is_highway_envs_and_obeys_our_integrator(scenario: str
 
 
 def test_an_episode_goes_on_where_its_recording_hands_over():
-    recordings = [simulate(seed, config=FEW, duration=5.0) for seed in (2, 3)]
+    recordings = [simulate_one(seed, config=FEW, duration=5.0) for seed in (2, 3)]
     found = [one for one in episodes(recordings, protocol=SHORT) if one.start == 14]
     env = HighwayVectorEnv(
         2, recordings=recordings, episodes=found, autoreset_mode="Disabled", **(SMALL | {"config": FEW})
@@ -389,7 +403,7 @@ def test_a_recording_of_something_else_is_refused():
     recording = make_recording()
     with pytest.raises(ValueError, match=r"says nothing of a highway-env scene.*env=replay"):
         HighwayVectorEnv(1, recordings=[recording], episodes=episodes([recording]))
-    other = simulate(2, config=FEW, duration=4.0)
+    other = simulate_one(2, config=FEW, duration=4.0)
     other.tracks.state[..., 0] += 1.0
     env = HighwayVectorEnv(1, recordings=[other], episodes=episodes([other], protocol=SHORT), **SMALL)
     with pytest.raises(ValueError, match=r"is 1 m from its recording at the hand-over"):

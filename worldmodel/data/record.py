@@ -6,11 +6,11 @@ their number. `split.json`, which makes the folder a store, comes last. Knows no
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -31,26 +31,39 @@ Progress = Callable[[int, int], None]
 """Scenes done, scenes in all."""
 
 
+@runtime_checkable
+class Simulate(Protocol):
+    """Returns the recordings of the seeds `seed`, `seed + 1`, ...; a seed's is the same whatever is with it.
+
+    It must be to be had in other processes: a function of a module, or a `functools.partial` of one.
+    """
+
+    def __call__(self, *, seed: int, num_scenes: int) -> Iterable[Recording]: ...
+
+
 @dataclass(frozen=True)
 class Scenes:
     """Scenes to be recorded.
 
     Attributes:
-        simulate: seed -> recording; the same for the same seed, and to be had in other processes.
+        simulate: makes them.
         name: of the recordings, before the seed.
         num: how many.
         first_seed: of the first one.
+        together: how many are simulated at a time by one worker; more is faster for batched simulators.
     """
 
-    simulate: Callable[[int], Recording]
+    simulate: Simulate
     name: str = "scene"
     num: int = 100
     first_seed: int = 0
+    together: int = 1
 
     def __post_init__(self) -> None:
-        if self.num < 1 or self.first_seed < 0:
+        if self.num < 1 or self.first_seed < 0 or self.together < 1:
             raise ValueError(
-                f"num={self.num}, first_seed={self.first_seed}: expected at least 1 and at least 0"
+                f"num={self.num}, first_seed={self.first_seed}, together={self.together}: expected at least "
+                "1, 0 and 1"
             )
 
     @property
@@ -110,26 +123,35 @@ def record(
     done = scenes.num - len(missing)
     if progress is not None:
         progress(done, scenes.num)
-    for _ in (workers or LocalWorkers())(partial(record_scene, scenes, folder), missing):
-        done += 1
+    for block in (workers or LocalWorkers())(partial(record_block, scenes, folder), _blocks(scenes, missing)):
+        done += len(block)
         if progress is not None:
             progress(done, scenes.num)
     return _finish(folder, scenes, val=val, test=test)
 
 
-def record_scene(scenes: Scenes, folder: Path, seed: int) -> None:
-    """Writes the shard of one seed."""
-    path = scenes.path(folder, seed)
-    found = scenes.simulate(seed)
-    check_consistent(found)
-    ids = IDS * seed + np.arange(found.tracks.num_vehicles)
-    save_recording(replace(found, name=path.stem, tracks=replace(found.tracks, ids=ids)), path)
+def record_block(scenes: Scenes, folder: Path, seeds: range) -> None:
+    """Writes the shards of consecutive seeds."""
+    for seed, found in zip(seeds, scenes.simulate(seed=seeds[0], num_scenes=len(seeds)), strict=True):
+        check_consistent(found)
+        path, ids = scenes.path(folder, seed), IDS * seed + np.arange(found.tracks.num_vehicles)
+        save_recording(replace(found, name=path.stem, tracks=replace(found.tracks, ids=ids)), path)
 
 
 def part_of(seed: int, *, val: float, test: float) -> str:
     """Returns the part that the scene of a seed belongs to: a sequence that fills the shares evenly."""
     place = (seed + 0.5) * GOLDEN % 1
     return "test" if place < test else "val" if place < test + val else "train"
+
+
+def _blocks(scenes: Scenes, missing: Sequence[int]) -> Iterator[range]:
+    """The missing seeds in consecutive stretches of at most `scenes.together`."""
+    first = 0
+    for index, seed in enumerate(missing):
+        following = missing[index + 1] if index + 1 < len(missing) else None
+        if following != seed + 1 or index + 1 - first == scenes.together:
+            yield range(missing[first], seed + 1)
+            first = index + 1
 
 
 def _claim(folder: Path, scenes: Scenes) -> None:
