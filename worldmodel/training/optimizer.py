@@ -34,7 +34,7 @@ def warmup_cosine(
     return factor
 
 
-def ramp(step: int, num_steps: int, *, share: float, start: float = 0.01, elapsed: float = 0.0) -> float:
+def ramp(step: int, num_steps: int, *, share: float, start: float = 1e-4, elapsed: float = 0.0) -> float:
     """Returns a weight that grows geometrically from `start` to 1 over the first `share` of a schedule.
 
     Args:
@@ -46,7 +46,7 @@ def ramp(step: int, num_steps: int, *, share: float, start: float = 0.01, elapse
 
     Example:
         >>> [round(ramp(step, 100, share=0.5), 2) for step in (0, 25, 50, 99)]
-        [0.01, 0.1, 1.0, 1.0]
+        [0.0, 0.01, 1.0, 1.0]
     """
     return 1.0 if share <= 0 else start ** (1.0 - min(1.0, max(elapsed, step / num_steps) / share))
 
