@@ -29,8 +29,8 @@ class ForwardModule(lightning.LightningModule):
         unroll: further arguments of the model's `unroll_clip` in training.
         num_decoded: frames of each core step that are decoded and compared, drawn anew for each batch; all
             of them when left out.
-        penalty_ramp: the latents' regulariser grows over this share of the schedule, from 1e-4 of its
-            weight to all. A latent that pays from the start says nothing before it has found out what to say, and
+        penalty_ramp: the latents' regulariser grows over this share of the schedule, from 1e-4 of its weight
+            to all. A latent that pays from the start says nothing before it has found out what to say, and
             stays so; one that never pays enough is left to say what the past says already.
     """
 
