@@ -14,8 +14,6 @@ from numba import njit
 from worldmodel.scene.traffic.rule import (
     CHANGE_DELAY,
     END_MARGIN,
-    KP_HEADING,
-    KP_LATERAL,
     LANE_MARGIN,
     LOOK_AHEAD,
     MAX_ACCEL,
@@ -34,7 +32,8 @@ STATE = ("x", "y", "heading", "speed", "lane", "target", "timer", "noise", "vali
 """Fields of `worldmodel.scene.traffic.TrafficState` in a car, without the order."""
 DRIVER = (
     *("length", "width", "desired_speed", "headway", "gap", "accel", "decel", "delta"),
-    *("politeness", "min_gain", "safe_decel", "noise_std", "exit", "changes"),
+    *("politeness", "min_gain", "safe_decel", "own_decel", "lateral_time", "heading_time"),
+    *("slowest", "noise_std", "exit", "changes"),
 )
 """Fields of `worldmodel.scene.traffic.Drivers` in a car."""
 SCRATCH = ("cosine", "sine", "pedal", "turn", "rank", "is_driven")
@@ -349,7 +348,7 @@ def _is_better(cars, i, lanes, ring, order, key, ahead, behind, m, must):
     front, rear = _neighbours(car.rank, m, ring, order, key, ahead, behind)
     rear_then = _following(car, cars, rear, i, lanes, ring)
     then = _following(car, cars, i, front, lanes, ring) - _stopped(car, lanes, m)
-    if rear_then < -car.safe_decel or must < 0:
+    if rear_then < -car.safe_decel or then < -car.own_decel or must < 0:
         return False
     if must > 0:
         return then >= -car.safe_decel
@@ -380,12 +379,12 @@ def _act(cars, i, lanes, ring, order, key, ahead, behind):
     accel = _free(car, car, lanes) - held + car.noise_std * car.noise
     car.pedal = min(max(accel, -MAX_ACCEL), MAX_ACCEL)
     speed = _not_zero(car.speed)
-    approach = -KP_LATERAL * (car.y - lanes[car.target].centre) / speed
+    approach = (lanes[car.target].centre - car.y) / car.lateral_time / speed
     approach = asin(min(max(approach, -SIN_APPROACH), SIN_APPROACH))
     error = approach - car.heading
     if error >= pi or error < -pi:
         error = (error + pi) % (2 * pi) - pi
-    slip = car.length / 2 / speed * (KP_HEADING * error)
+    slip = car.length / 2 / speed * (error / car.heading_time)
     car.turn = min(max(slip, -MAX_SIN_BETA), MAX_SIN_BETA)
 
 
@@ -407,7 +406,7 @@ def _move(car, lanes, ring, dt):
     car.x = x
     car.y += speed * (car.sine * straight + car.cosine * turn) * dt
     car.heading += speed * turn / (car.length / 2) * dt
-    car.speed += accel * dt
+    car.speed = max(speed + accel * dt, car.slowest)
     car.timer += dt
     car.lane = _nearest_lane(car.x, car.y, lanes)
 

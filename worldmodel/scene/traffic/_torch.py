@@ -19,8 +19,6 @@ from worldmodel.scene.traffic.road import TrafficRoad
 from worldmodel.scene.traffic.rule import (
     CHANGE_DELAY,
     END_MARGIN,
-    KP_HEADING,
-    KP_LATERAL,
     LANE_MARGIN,
     LOOK_AHEAD,
     MAX_ACCEL,
@@ -169,6 +167,7 @@ class Cars:
     politeness: Tensor
     min_gain: Tensor
     safe_decel: Tensor
+    own_decel: Tensor
 
     def free(self, judge: "Cars") -> Float[Tensor, " N"]:
         """Returns how each would accelerate on a free road with the parameters of `judge` [m/s^2]."""
@@ -236,13 +235,36 @@ class Traffic:
         return torch.where(who >= 0, cars.free(judge) - self.held_back(cars, front, judge), 0.0)
 
 
-GIVEN = ("length", "headway", "gap", "accel", "delta", "politeness", "min_gain", "safe_decel", "exit")
+GIVEN = (
+    "length",
+    "headway",
+    "gap",
+    "accel",
+    "delta",
+    "politeness",
+    "min_gain",
+    "safe_decel",
+    "own_decel",
+    "exit",
+)
 """What `Cars` takes from `Drivers` as it is."""
 LEADER = ("x", "speed", "cosine", "sine", "length")
 """What matters of whoever is ahead."""
 REALS = (
     *LEADER,
-    *("y", "limited", "headway", "gap", "accel", "brake", "delta", "politeness", "min_gain", "safe_decel"),
+    *(
+        "y",
+        "limited",
+        "headway",
+        "gap",
+        "accel",
+        "brake",
+        "delta",
+        "politeness",
+        "min_gain",
+        "safe_decel",
+        "own_decel",
+    ),
 )
 
 
@@ -273,7 +295,7 @@ def step(
         "x": x,
         "y": y,
         "heading": state.heading + speed * turn / (drivers.length / 2) * dt,
-        "speed": speed + accel * dt,
+        "speed": (speed + accel * dt).maximum(drivers.slowest),
         "timer": timer + dt,
     }
     if not bool(moving.all()):
@@ -345,7 +367,8 @@ def _choose_lane(who: Tensor, traffic: Traffic, around: Surroundings) -> Tensor:
             gain = gain + cars.politeness * others
         # A change that has to be made need not be worth it, and the other way is never taken.
         is_better = torch.where(must == side, then >= -cars.safe_decel, gain >= cars.min_gain)
-        is_better &= is_there & (must != -side) & (rear_then >= -cars.safe_decel)
+        is_better &= is_there & (must != -side)
+        is_better &= (rear_then >= -cars.safe_decel) & (then >= -cars.own_decel)
         chosen = torch.where(is_better & _is_reachable(cars, lane, side, lanes), lane, chosen)
     return chosen
 
@@ -431,9 +454,10 @@ def _act(
         held = held.maximum(cars.stopped(lanes, aim))
     accel = cars.free(cars) - held + (drivers.noise_std * state.noise).flatten()
     speed = _not_zero(cars.speed)
-    approach = -KP_LATERAL * (cars.y - lanes.centre[aim]) / speed
+    approach = (lanes.centre[aim] - cars.y) / drivers.lateral_time.flatten() / speed
     approach = approach.clamp(-SIN_APPROACH, SIN_APPROACH).asin()
-    turn = cars.length / 2 / speed * (KP_HEADING * wrap_angle(approach - traffic.heading))
+    rate = wrap_angle(approach - traffic.heading) / drivers.heading_time.flatten()
+    turn = cars.length / 2 / speed * rate
     turn = turn.clamp(-MAX_SIN_BETA, MAX_SIN_BETA)
     crashed, accel = state.crashed.flatten(), accel.clamp(-MAX_ACCEL, MAX_ACCEL)
     accel, turn = torch.where(crashed, -cars.speed, accel), torch.where(crashed, 0.0, turn)

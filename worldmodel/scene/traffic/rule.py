@@ -14,7 +14,7 @@ included. What others would do is judged by one's own parameters and their desir
 `LANE_MARGIN` of a lane's border is on that lane, too, so that it may have followers in two. A change is
 given up when somebody closer than `d*` ahead is changing to the same lane.
 
-**Steering**: lateral error to lateral speed to heading to yaw rate, each proportional, then a kinematic
+**Steering**: lateral error to lateral speed to heading to yaw rate, each in proportion, then a kinematic
 bicycle with slip angle, explicit Euler:
 
     x += v cos(heading + beta) dt,  y += v sin(heading + beta) dt,  heading += 2 v sin(beta) / length dt
@@ -30,10 +30,6 @@ the cars apart, and here they roll to a stop where they are.
 
 import math
 
-KP_HEADING = 1 / 0.2
-"""Yaw rate for a heading error [1/s]."""
-KP_LATERAL = 1 / 0.6
-"""Lateral speed for a lateral error [1/s]."""
 MAX_APPROACH = math.pi / 4
 """Steepest angle at which a lane is steered to [rad]."""
 MAX_SIN_BETA = math.sin(math.atan(math.tan(math.pi / 3) / 2))

@@ -4,12 +4,14 @@ Frozen tensors in the road's own coordinates (`worldmodel.scene.traffic.road`). 
 is no vehicle and the other fields mean nothing.
 """
 
+import math
 from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from worldmodel.scene.traffic.rule import MAX_SPEED
 from worldmodel.types import Indexed
 
 NO_EXIT = -1
@@ -101,6 +103,10 @@ class Drivers(Indexed):
         politeness: weight of what a lane change does to others.
         min_gain: acceleration that a lane change has to win [m/s^2].
         safe_decel: hardest braking that a lane change may impose, positive [m/s^2].
+        own_decel: hardest braking that a lane change may ask of oneself; highway-env's drivers do not mind.
+        lateral_time: in which an offset from the lane's centre is to be made good [s].
+        heading_time: in which a heading is [s]; a third of `lateral_time` or less, lest the car sways.
+        slowest: a vehicle is never slower; highway-env's drivers back away from what is too close [m/s].
         noise_std: standard deviation of the misjudged acceleration [m/s^2].
         exit: lane by which the driver leaves the road, or `NO_EXIT`.
         changes: whether the driver ever changes lanes.
@@ -117,6 +123,10 @@ class Drivers(Indexed):
     politeness: Float[Tensor, "B V"]
     min_gain: Float[Tensor, "B V"]
     safe_decel: Float[Tensor, "B V"]
+    own_decel: Float[Tensor, "B V"]
+    lateral_time: Float[Tensor, "B V"]
+    heading_time: Float[Tensor, "B V"]
+    slowest: Float[Tensor, "B V"]
     noise_std: Float[Tensor, "B V"]
     exit: Int[Tensor, "B V"]
     changes: Bool[Tensor, "B V"]
@@ -140,6 +150,10 @@ class Drivers(Indexed):
             politeness=full(0.0),
             min_gain=full(0.2),
             safe_decel=full(2.0),
+            own_decel=full(math.inf),
+            lateral_time=full(0.6),
+            heading_time=full(0.2),
+            slowest=full(-MAX_SPEED),
             noise_std=full(0.0),
             exit=torch.full_like(desired_speed, NO_EXIT, dtype=torch.int64),
             changes=torch.ones_like(desired_speed, dtype=torch.bool),
