@@ -44,7 +44,8 @@ class Start:
         seed: of the scene.
         frame: of the hand-over.
         last: at which the episode ends at the latest.
-        vehicle: number of the one that is handed over; None: highway-env's own, and those closest to it.
+        vehicle: number of the one that is handed over, its row in the recording; None: highway-env's own, and
+            those closest to it.
         recording: index of the recording it must reproduce, None for a scene that was never recorded.
         human_distance: what the driver covers who is replaced, where it is known [m].
     """
@@ -165,7 +166,7 @@ class HighwayCore(RoadCore):
             return Start(self.scenario, episode, frame, frame + self.num_steps)
         one = self.episodes[episode]
         scenario, seed = self._sources[one.recording]
-        return Start(scenario, seed, one.start, one.last, one.vehicle_id, one.recording, one.human_distance)
+        return Start(scenario, seed, one.start, one.last, one.vehicle, one.recording, one.human_distance)
 
     def _choose(self, start: Start, simulation: Simulation, now: Moment) -> list[int] | None:
         """The vehicles to be handed over, which have been there throughout; None if they cannot be."""
@@ -186,9 +187,8 @@ class HighwayCore(RoadCore):
 
     def _check(self, start: Start, now: Moment) -> None:
         """Checks that the scene is the recorded one."""
-        recording = self.recordings[start.recording or 0]
-        row = int(np.flatnonzero(recording.tracks.ids == start.vehicle)[0])
-        miss = np.hypot(*(now.state_of(start.vehicle or 0) - recording.tracks.state[row, start.frame])[:2])
+        recording, vehicle = self.recordings[start.recording or 0], start.vehicle or 0
+        miss = np.hypot(*(now.state_of(vehicle) - recording.tracks.state[vehicle, start.frame])[:2])
         if not miss < REPRODUCED:
             raise ValueError(
                 f"scene {recording.name!r} is {miss:.3g} m from its recording at the hand-over; prepare the "

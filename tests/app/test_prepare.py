@@ -3,9 +3,12 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from worldmodel.app.cli import main
+from worldmodel.app.compose import compose
+from worldmodel.app.evaluate import make_course
 from worldmodel.data import load_store
 from worldmodel.evaluation.table import read_episodes
 
@@ -14,6 +17,14 @@ HIGHWAY = [
     "+source.simulate.config.vehicles_count=4",
     "+source.simulate.config.lanes_count=2",
     "source.simulate.duration=7.0",
+]
+
+
+TINY = [
+    "data.scenes.num=1",
+    "data.scenes.simulate.duration=6.0",
+    "data.scenes.simulate.config.vehicles_count=3",
+    "+data.scenes.simulate.config.lanes_count=2",
 ]
 
 
@@ -37,6 +48,19 @@ def test_scenes_of_highway_env_become_a_store(tmp_path: Path, capsys: pytest.Cap
     capsys.readouterr()
     assert prepare(tmp_path / "store", "source.num=3", "source.first_seed=1") == 1
     assert "choose another folder" in capsys.readouterr().err
+
+
+def test_an_evaluation_in_highway_env_brings_its_scenes(tmp_path: Path) -> None:
+    config = compose("evaluate", ["env=highway", f"data.folder={tmp_path / 'scenes'}", *TINY])
+    assert config.protocol.name == "v1_once"
+    course = make_course(config)
+    assert [one.name for one in course.store.recordings] == ["highway-test-1000000"]
+    assert [(one.vehicle, one.start) for one in course.episodes] == [(row, 19) for row in range(4)]
+    env = course.make_env(2)
+    _, info = env.reset(options={"episode": np.array([1, 3])})
+    np.testing.assert_array_equal(info["origin"], [[0, 1, 19], [0, 3, 19]])
+    again = compose("evaluate", ["env=highway", "data=store", "data.path=somewhere"])
+    assert again.data.path == "somewhere"
 
 
 def test_a_reader_still_asks_for_a_path(capsys: pytest.CaptureFixture[str]) -> None:

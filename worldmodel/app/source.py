@@ -24,6 +24,7 @@ from worldmodel.data import (
     us101_split,
 )
 from worldmodel.data.readers import read_block, read_windows
+from worldmodel.data.record import Scenes, record
 from worldmodel.data.sample import FOLDER
 from worldmodel.data.smooth import make_consistent
 from worldmodel.scene import Recording
@@ -146,6 +147,12 @@ def split_all(recordings: Sequence[Recording], *, val: float, test: float, gap: 
 def stored(path: str) -> Store:
     """Returns the store that `worldmodel prepare` wrote to `path`."""
     return load_store(Path(path))
+
+
+def simulated(scenes: Scenes, folder: str) -> Store:
+    """Returns a store of scenes to test on; those that `folder` does not hold yet are simulated first."""
+    record(scenes, folder, val=0.0, test=1.0)
+    return stored(folder)
 
 
 def files(path: str, pattern: str) -> list[Path]:
