@@ -6,6 +6,7 @@ from planners.gradient import GradientPlanner, adam
 from planners.objective import ObjectiveFn, last_action, make_objective
 from planners.online import OnlinePlanner
 from planners.optimizer import Minimum, Optimizer, chain
+from planners.oracle import OracleWorld, Traffic, TrafficSource
 from planners.path_integral import mppi
 from planners.quasi_newton import lbfgs
 from planners.receding import RecedingHorizon, WarmPlanner, shift
@@ -25,7 +26,10 @@ __all__ = [
     "ObjectiveFn",
     "OnlinePlanner",
     "Optimizer",
+    "OracleWorld",
     "RecedingHorizon",
+    "Traffic",
+    "TrafficSource",
     "WarmPlanner",
     "adam",
     "cem",

@@ -1,0 +1,191 @@
+"""The simulator itself as a world model: what a planner could do if its model were perfect.
+
+`OracleWorld` is told the true traffic by a `TrafficSource` (privileged, as everything that looks at
+`Obs.origin` or into an environment), and lets its drivers go on by their rules
+(`worldmodel.scene.traffic`): they react to what the ego is planned to do. What they misjudge at random, and
+who enters the road meanwhile, it does not know.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Generator, Tensor
+
+from worldmodel.scene import (
+    SPEED,
+    RasterSpec,
+    comoving_views,
+    compose_pose,
+    relative_pose,
+    render_boxes,
+    rollout,
+    step,
+)
+from worldmodel.scene.traffic import Drivers, TrafficRoad, TrafficState, advance
+from worldmodel.types import Indexed, Obs, Prediction, Rollout
+
+
+@runtime_checkable
+class Curve(Protocol):
+    """A road, and where it lies in the world."""
+
+    @property
+    def road(self) -> TrafficRoad:
+        """In its own coordinates."""
+        ...
+
+    def to_world(self, pose: Float[np.ndarray, "*B 3"]) -> Float[np.ndarray, "*B 3"]:
+        """Returns poses `x, y, heading` in the world."""
+        ...
+
+    def to_road(self, pose: Float[np.ndarray, "*B 3"]) -> Float[np.ndarray, "*B 3"]:
+        """Returns poses in the road's coordinates."""
+        ...
+
+
+@dataclass(frozen=True)
+class Traffic(Indexed):
+    """What is really there, one scene for each row of an observation.
+
+    Attributes:
+        state: of all vehicles, the ego among them, in the road's coordinates.
+        drivers: theirs.
+        ego: row of the ego.
+        curve: the road, and where it lies.
+    """
+
+    state: TrafficState
+    drivers: Drivers
+    ego: Int[Tensor, " B"]
+    curve: Curve
+
+    def __getitem__(self, index: Tensor | slice) -> "Traffic":
+        """Returns the scenes `index`."""
+        return replace(self, state=self.state[index], drivers=self.drivers[index], ego=self.ego[index])
+
+
+TrafficSource = Callable[[Obs], Traffic]
+"""Observation -> the traffic that it shows, at its newest frame."""
+
+
+@dataclass(frozen=True)
+class OracleHidden(Indexed):
+    """What `OracleWorld` carries from step to step.
+
+    Attributes:
+        traffic: now.
+        origin: world pose of the planning frame.
+        start: the ego in the planning frame when observed: `(0, 0, 0, speed)`.
+        ego: now.
+        size: of the ego [m].
+        road: patch of the observation.
+        tick: steps since the observation.
+    """
+
+    traffic: Traffic
+    origin: Float[Tensor, "B 3"]
+    start: Float[Tensor, "B 4"]
+    ego: Float[Tensor, "B 4"]
+    size: Float[Tensor, "B 2"]
+    road: Float[Tensor, "B R HR WR"]
+    tick: int = 0
+
+    def __getitem__(self, index: Tensor | slice) -> "OracleHidden":
+        """Returns the rows `index`."""
+        rows: OracleHidden = super().__getitem__(index)  # type: ignore[no-untyped-call]
+        return replace(rows, traffic=self.traffic[index])
+
+
+class OracleWorld:
+    """A `WorldModel` that simulates; for the CPU.
+
+    Its rasters are drawn in the co-moving frame, so that the gradient of a cost runs through the ego's pose;
+    how the others would react to a slightly different action does not enter the gradient, only the cost.
+
+    Args:
+        source: knows the traffic.
+        spec: of the rasters.
+        dt: [s]
+    """
+
+    def __init__(self, source: TrafficSource, *, spec: RasterSpec | None = None, dt: float = 0.1) -> None:
+        self.source, self.spec, self.dt = source, spec or RasterSpec(), dt
+
+    def init(self, obs: Obs) -> OracleHidden:
+        """Asks for the traffic."""
+        now = obs.state[:, -1]
+        start = torch.cat([torch.zeros_like(now[:, :SPEED]), now[:, SPEED:]], dim=-1)
+        return OracleHidden(self.source(obs), now[:, :SPEED], start, start, obs.size, obs.road)
+
+    def sample_latent(
+        self, hidden: OracleHidden, num_steps: int, generator: Generator | None = None
+    ) -> Float[Tensor, "B T 0"]:
+        """Nothing is left to chance."""
+        return hidden.start.new_zeros(hidden.start.shape[0], num_steps, 0)
+
+    def step(
+        self, hidden: OracleHidden, action: Float[Tensor, "B 2"], latent: Float[Tensor, "B 0"]
+    ) -> tuple[OracleHidden, Prediction]:
+        """Moves the ego by the action and the others by their rules."""
+        ego, tick = step(hidden.ego, action, self.dt), hidden.tick + 1
+        after = replace(hidden, traffic=self._react(hidden, ego[:, None]), ego=ego, tick=tick)
+        view = comoving_views(hidden.start, tick, self.dt)[:, -1]
+        image = self._draw(self._boxes(after)[:, None], after, view[:, None])[:, 0]
+        return after, Prediction(image=image, ego=ego, view=view)
+
+    def unroll(
+        self, hidden: OracleHidden, action: Float[Tensor, "B T 2"], latent: Float[Tensor, "B T 0"]
+    ) -> Rollout:
+        """Equals `step` repeated from a fresh `hidden`, with all frames drawn in one call."""
+        ego = rollout(hidden.start, action, self.dt)
+        view = comoving_views(hidden.start, action.shape[1], self.dt)
+        now, boxes = hidden, []
+        for t in range(action.shape[1]):
+            now = replace(now, traffic=self._react(now, ego[:, t : t + 1]))
+            boxes.append(self._boxes(now))
+        return Rollout(
+            image=self._draw(torch.stack(boxes, dim=1), now, view),
+            ego=ego,
+            view=view,
+            action=action,
+            previous_action=torch.zeros_like(action[:, 0]),
+            size=hidden.size,
+            road=hidden.road,
+        )
+
+    def _react(self, hidden: OracleHidden, ego: Float[Tensor, "B T 4"]) -> Traffic:
+        """The traffic after the ego has driven so."""
+        traffic, there = hidden.traffic, ego.detach().double()
+        world = compose_pose(there, hidden.origin.double()[:, None]).cpu().numpy()
+        pose = torch.from_numpy(traffic.curve.to_road(world[..., :SPEED]))
+        driven_to = torch.cat([pose, there[..., SPEED:].cpu()], dim=-1)[:, :, None]
+        state = advance(
+            traffic.state,
+            traffic.drivers,
+            traffic.curve.road,
+            dt=self.dt,
+            driven=traffic.ego[:, None],
+            driven_to=driven_to,
+        )
+        return replace(traffic, state=state)
+
+    def _boxes(self, hidden: OracleHidden) -> Float[Tensor, "B V 5"]:
+        """The vehicles in the planning frame."""
+        state, drivers = hidden.traffic.state, hidden.traffic.drivers
+        pose = torch.stack([state.x, state.y, state.heading], dim=-1).numpy()
+        world = torch.from_numpy(hidden.traffic.curve.to_world(pose))
+        local = relative_pose(world, hidden.origin.double()[:, None])
+        return torch.cat([local, torch.stack([drivers.length, drivers.width], dim=-1).to(local)], dim=-1)
+
+    def _draw(
+        self, boxes: Float[Tensor, "B T V 5"], hidden: OracleHidden, view: Float[Tensor, "B T 3"]
+    ) -> Float[Tensor, "B T 1 H W"]:
+        """The others as seen from the views."""
+        valid = hidden.traffic.state.valid.scatter(1, hidden.traffic.ego[:, None], False)
+        seen = relative_pose(boxes, view[:, :, None].to(boxes)).to(view)
+        drawn: Tensor = render_boxes(seen, valid[:, None].expand(boxes.shape[:-1]), self.spec)
+        return drawn.unsqueeze(2)
