@@ -8,12 +8,15 @@ import gymnasium
 from envs.discrete import DiscreteActions
 from envs.replay import ReplayEnv, ReplayVectorEnv
 from envs.space import action_space, observation_space
+from envs.traffic import TrafficEnv, TrafficVectorEnv
 from envs.world_model import WorldModelEnv, WorldModelVectorEnv
 
 __all__ = [
     "DiscreteActions",
     "ReplayEnv",
     "ReplayVectorEnv",
+    "TrafficEnv",
+    "TrafficVectorEnv",
     "WorldModelEnv",
     "WorldModelVectorEnv",
     "action_space",
@@ -29,4 +32,9 @@ gymnasium.register(
     "worldmodel/Highway-v0",
     entry_point="envs.highway:HighwayEnv",
     vector_entry_point="envs.highway:HighwayVectorEnv",
+)
+gymnasium.register(
+    "worldmodel/Traffic-v0",
+    entry_point="envs.traffic:make_traffic",
+    vector_entry_point="envs.traffic:make_traffic_vector",
 )

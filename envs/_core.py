@@ -1,8 +1,9 @@
 """Driving without pixels: egos among other traffic, many at once, judged by a protocol.
 
-Every slot holds one running episode. `RoadCore` moves nothing itself: it keeps the books and judges, and
-`ReplayCore` (below) is the one whose others follow their recording and never react; the vehicle that an ego
-replaces is not there. Gymnasium's contract, drawing and automatic resets are in `envs._vector`.
+Every slot holds one running episode. `RoadCore` moves nothing itself: it keeps the books and judges.
+`RecordedCore` hands vehicles of recordings over, and `ReplayCore` is the one whose others follow their
+recording and never react; the vehicle that an ego replaces is not there. Gymnasium's contract, drawing and
+automatic resets are in `envs._vector`.
 """
 
 from abc import ABC, abstractmethod
@@ -170,50 +171,11 @@ class RoadCore(ABC):
         self.outcome[slots[over]] = np.where(is_far, Outcome.FINISHED, Outcome.TIME_OUT)[over]
 
 
-class Traffic:
-    """The vehicles of every frame of several recordings in one padded table, so that a batch is one gather.
+class RecordedCore(RoadCore):
+    """Egos that take the places of recorded vehicles.
 
     Raises:
         ValueError: if the recordings differ in `dt` or do not obey the integrator.
-    """
-
-    def __init__(self, recordings: Sequence[Recording]) -> None:
-        if len({one.dt for one in recordings}) != 1:
-            raise ValueError(
-                f"recordings with dt {[one.dt for one in recordings]}, expected one dt; resample them"
-            )
-        for one in recordings:
-            check_consistent(one)
-        self.dt = recordings[0].dt
-        self.offset = np.cumsum([0, *(one.num_frames for one in recordings)])[:-1]
-        self.coverage = np.concatenate([one.coverage for one in recordings])
-        present = [np.flatnonzero(valid) for one in recordings for valid in one.tracks.valid.T]
-        most = max(1, max(map(len, present)))
-        self.row = np.full((len(present), most), -1)  # (frames of all recordings, vehicles)
-        self.id = np.full((len(present), most), -1)
-        self.box = np.zeros((len(present), most, 5))
-        self.speed = np.zeros((len(present), most))
-        frames = [(one, frame) for one in recordings for frame in range(one.num_frames)]
-        for index, (rows, (one, frame)) in enumerate(zip(present, frames, strict=True)):
-            self.row[index, : len(rows)] = rows
-            self.id[index, : len(rows)] = one.tracks.ids[rows]
-            self.box[index, : len(rows), :3] = one.tracks.state[rows, frame, :3]
-            self.box[index, : len(rows), 3:] = one.tracks.size[rows]
-            self.speed[index, : len(rows)] = one.tracks.state[rows, frame, SPEED]
-
-
-class ReplayCore(RoadCore):
-    """`num_slots` egos in recorded traffic.
-
-    Example:
-        >>> from worldmodel.data.synthetic import make_recording
-        >>> from worldmodel.evaluation.protocol import V1, episodes
-        >>> recording = make_recording()
-        >>> core = ReplayCore([recording], episodes([recording]), protocol=V1, num_slots=1)
-        >>> core.start(np.array([0]), np.array([0]))
-        >>> core.step(np.array([0]), np.zeros((1, 2)))
-        >>> int(core.steps[0])
-        1
     """
 
     def __init__(
@@ -224,12 +186,16 @@ class ReplayCore(RoadCore):
         protocol: Protocol,
         num_slots: int,
     ) -> None:
+        if len({one.dt for one in recordings}) != 1:
+            raise ValueError(
+                f"recordings with dt {[one.dt for one in recordings]}, expected one dt; resample them"
+            )
+        for one in recordings:
+            check_consistent(one)
         self.recordings, self.episodes = tuple(recordings), tuple(episodes)
-        self.traffic = Traffic(recordings)
         self._start_x = np.zeros(num_slots)
-        super().__init__(
-            num_episodes=len(episodes), protocol=protocol, num_slots=num_slots, dt=self.traffic.dt
-        )
+        dt = recordings[0].dt
+        super().__init__(num_episodes=len(episodes), protocol=protocol, num_slots=num_slots, dt=dt)
 
     def history(self, slots: np.ndarray, num_frames: int) -> Float[np.ndarray, "N K 4"]:
         """Returns the last `num_frames` recorded states up to the hand-over."""
@@ -257,11 +223,6 @@ class ReplayCore(RoadCore):
         self.distance[slots] = self.state[slots, X] - self._start_x[slots]
         return wanted
 
-    def _others(self, slots: np.ndarray) -> Others:
-        traffic, index = self.traffic, self._index(slots)
-        valid = (traffic.row[index] >= 0) & (traffic.row[index] != self.vehicle[slots, None])
-        return Others(traffic.box[index], traffic.speed[index], traffic.id[index], valid)
-
     def _edge_distance(self, slots: np.ndarray) -> Float[np.ndarray, " N"]:
         distance = np.empty(len(slots))
         for number in np.unique(self.recording[slots]):
@@ -270,9 +231,60 @@ class ReplayCore(RoadCore):
         return distance
 
     def _is_at_end(self, slots: np.ndarray) -> Bool[np.ndarray, " N"]:
-        edge = self.traffic.coverage[self._index(slots), 1] - self.protocol.edge_margin
-        return np.asarray(self.state[slots, X] > edge)
+        edge = [
+            self.recordings[number].coverage[frame, 1]
+            for number, frame in zip(self.recording[slots].tolist(), self.frame[slots].tolist(), strict=True)
+        ]
+        return np.asarray(self.state[slots, X] > np.array(edge) - self.protocol.edge_margin)
 
-    def _index(self, slots: np.ndarray) -> np.ndarray:
-        """Rows of the table of traffic."""
-        return np.asarray(self.traffic.offset[self.recording[slots]] + self.frame[slots])
+
+class ReplayCore(RecordedCore):
+    """`num_slots` egos in recorded traffic that repeats itself.
+
+    Example:
+        >>> from worldmodel.data.synthetic import make_recording
+        >>> from worldmodel.evaluation.protocol import V1, episodes
+        >>> recording = make_recording()
+        >>> core = ReplayCore([recording], episodes([recording]), protocol=V1, num_slots=1)
+        >>> core.start(np.array([0]), np.array([0]))
+        >>> core.step(np.array([0]), np.zeros((1, 2)))
+        >>> int(core.steps[0])
+        1
+    """
+
+    def __init__(
+        self,
+        recordings: Sequence[Recording],
+        episodes: Sequence[Episode],
+        *,
+        protocol: Protocol,
+        num_slots: int,
+    ) -> None:
+        super().__init__(recordings, episodes, protocol=protocol, num_slots=num_slots)
+        self._table = Table(recordings)
+
+    def _others(self, slots: np.ndarray) -> Others:
+        table = self._table
+        index = table.offset[self.recording[slots]] + self.frame[slots]
+        valid = (table.row[index] >= 0) & (table.row[index] != self.vehicle[slots, None])
+        return Others(table.box[index], table.speed[index], table.id[index], valid)
+
+
+class Table:
+    """The vehicles of every frame of several recordings, padded, so that a batch is one gather."""
+
+    def __init__(self, recordings: Sequence[Recording]) -> None:
+        self.offset = np.cumsum([0, *(one.num_frames for one in recordings)])[:-1]
+        present = [np.flatnonzero(valid) for one in recordings for valid in one.tracks.valid.T]
+        most = max(1, max(map(len, present)))
+        self.row = np.full((len(present), most), -1)  # (frames of all recordings, vehicles)
+        self.id = np.full((len(present), most), -1)
+        self.box = np.zeros((len(present), most, 5))
+        self.speed = np.zeros((len(present), most))
+        frames = [(one, frame) for one in recordings for frame in range(one.num_frames)]
+        for index, (rows, (one, frame)) in enumerate(zip(present, frames, strict=True)):
+            self.row[index, : len(rows)] = rows
+            self.id[index, : len(rows)] = one.tracks.ids[rows]
+            self.box[index, : len(rows), :3] = one.tracks.state[rows, frame, :3]
+            self.box[index, : len(rows), 3:] = one.tracks.size[rows]
+            self.speed[index, : len(rows)] = one.tracks.state[rows, frame, SPEED]
