@@ -80,6 +80,15 @@ def test_a_model_that_knows_the_future_passes() -> None:
     assert len(answers["bounds"].numbers["threshold"]) == HORIZON
 
 
+def test_bounds_that_call_everything_occupied_are_no_answer() -> None:
+    """A model that predicts noise has to be promised everything: the bound holds and says nothing."""
+    found = find(make_model(std=0.3, dropout=0.0), make_clips(4))
+    nothing = replace(found, catching=torch.zeros_like(torch.as_tensor(found.catching)).numpy())
+    answer = {one.name: one for one in judge(nothing, 0.1, miss=0.1)}["bounds"]
+    assert answer.numbers["coverage"][-1] == 1.0 and answer.numbers["called_occupied"][-1] == 1.0
+    assert answer.verdict.startswith("only by calling everything occupied") and answer.is_good is False
+
+
 def test_variance_is_told_apart() -> None:
     only_latent = find(make_model(dim=2, std=0.3, dropout=0.0), make_clips())
     assert float(only_latent.variance.aleatoric.mean()) > 0
