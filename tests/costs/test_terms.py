@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import replace
 
+import math
 import pytest
 import torch
 from torch import Tensor
@@ -53,9 +54,9 @@ def test_uncertainty_is_normalised_hinged_and_sampled_under_the_ego() -> None:
     variance[..., 50:67, 9:15] = 0.3  # under the ego
     rollout = replace(make_rollout(), variance=variance)
     assert footprint_variance(rollout, SPEC).item() == pytest.approx(0.3)
-    for hinge, expected in ((0.5, 1.5), (3.0, 0.0)):
+    for hinge, excess in ((0.5, 1.5), (3.0, 0.0)):
         term = Uncertainty(mean=(0.1,), std=(0.1,), hinge=hinge)(rollout)["uncertainty"]
-        assert term.item() == pytest.approx(expected)
+        assert term.item() == pytest.approx(math.log1p(excess))
     away = replace(rollout, ego=rollout.ego + torch.tensor([20.0, 0.0, 0.0, 0.0]))
     assert footprint_variance(away, SPEC).item() == 0.0
 

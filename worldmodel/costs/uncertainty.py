@@ -24,8 +24,13 @@ def uncertainty_cost(
     *,
     hinge: float = 1.0,
 ) -> Float[Tensor, "*B"]:
-    """Returns `relu((variance - mean) / std - hinge)`: PPUU's, 0 for what is usual on expert trajectories."""
-    return ((variance - mean) / std - hinge).relu()
+    """Returns `log(1 + relu((variance - mean) / std - hinge))`: 0 for what is usual on expert trajectories.
+
+    PPUU's penalty, of which it is the logarithm, is for policies that see recorded situations only. One that
+    drives by itself gets to where the variance is hundreds of deviations above what is usual, and a penalty
+    that grows so far drowns every other cost.
+    """
+    return ((variance - mean) / std - hinge).relu().log1p()
 
 
 @dataclass(frozen=True)
