@@ -1,9 +1,9 @@
 """Comfort, goal, uncertainty, PPUU's costs and the weighted sum: values worked out by hand."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 
-import math
 import pytest
 import torch
 from torch import Tensor
