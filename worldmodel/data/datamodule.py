@@ -170,7 +170,8 @@ class TrafficDataModule(lightning.LightningDataModule):
             raise ValueError(f"part {part!r}, expected one of {PARTS}")
         spans: tuple[Span, ...] = getattr(self.split, part)
         if not spans:
-            raise ValueError(f"the split has no frames for {part}; split anew, or do without it")
+            known = [one for one in PARTS if getattr(self.split, one)]
+            raise ValueError(f"the split has no frames for {part}; it has some for {' and '.join(known)}")
         try:
             return windows(self.recordings, spans, history=self.history, horizon=self.horizon, stride=stride)
         except ValueError as error:
