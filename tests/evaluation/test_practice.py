@@ -74,6 +74,7 @@ def test_an_observation_is_the_history_of_its_window() -> None:
     for name in ("image", "state", "size", "road", "origin"):
         torch.testing.assert_close(getattr(again, name), getattr(obs, name))
     assert clip.action.shape[1] == HISTORY + 2 and (clip.state[:, -1] == obs.state[:, -1]).all()
+    assert clip.covered[:, :HISTORY].all() and not clip.covered[:, HISTORY:].any()
     with pytest.raises(ValueError, match="num_frames=9, but the observation has 10"):
         as_clip(obs, num_frames=9, dt=0.1)
 

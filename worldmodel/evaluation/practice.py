@@ -22,7 +22,8 @@ class Practice:
     """Replaces a share of the rows of each batch by situations of the planner's own driving.
 
     Only for losses that read the observation of a window and nothing of its future, which an own situation
-    does not have: its future frames repeat the present.
+    does not have: its future frames repeat the present, and nobody looked there (`covered`). Where the planner
+    has got to is not kept over a kill: a training that carries on begins new episodes.
 
     Args:
         planner: drives; the policy as it is at the time.
@@ -58,12 +59,13 @@ class Practice:
         num = min(round(self.share * len(clip.size)), self.env.num_envs)
         if not num:
             return clip
+        device = clip.size.device
         for _ in range(self.num_ticks):
-            action = self.planner.plan(self._obs()).action[:, 0].detach().cpu().numpy()
+            action = self.planner.plan(self._obs().to(device)).action[:, 0].detach().cpu().numpy()
             observation, _, _, _, info = self.env.step(action.astype(np.float32))
             self._now = observation, info
         rows = torch.randperm(self.env.num_envs, generator=self._generator)[:num]
-        own = as_clip(self._obs()[rows], num_frames=clip.image.shape[1], dt=self.dt).to(clip.size.device)
+        own = as_clip(self._obs()[rows], num_frames=clip.image.shape[1], dt=self.dt).to(device)
         parts = {one.name: (getattr(own, one.name), getattr(clip, one.name)) for one in fields(Clip)}
         return Clip(**{name: torch.cat([new.to(old.dtype), old[num:]]) for name, (new, old) in parts.items()})
 
@@ -90,13 +92,14 @@ def as_clip(obs: Obs, *, num_frames: int, dt: float) -> Clip:
     state = prolonged(obs.state)
     action = inverse(obs.state, dt)
     nothing = action.new_zeros(len(action), extra, 2)
-    rows = obs.image.shape[-2]
+    covered = torch.zeros(*state.shape[:2], obs.image.shape[-2], dtype=torch.bool, device=state.device)
+    covered[:, : obs.state.shape[1]] = True
     return Clip(
         image=prolonged(obs.image),
         state=state,
         action=torch.cat([action, nothing], dim=1),
         view=state[..., :3],
-        covered=torch.ones(*state.shape[:2], rows, dtype=torch.bool, device=state.device),
+        covered=covered,
         size=obs.size,
         road=obs.road,
         origin=obs.origin,
