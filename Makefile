@@ -19,7 +19,7 @@ BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install -qq --no-compile --disable-pip-version-check -c constraints.txt $(PIP_ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test fast lint docs bench results constraints clean
+.PHONY: help demo test fast lint docs ssl bench results constraints clean
 .DELETE_ON_ERROR:
 
 help:  ## list the targets
@@ -42,6 +42,9 @@ lint: .venv/.dev  ## style, types and import contracts
 
 docs: .venv/.dev  ## build the documentation into site/
 	@$(BIN)/mkdocs build --strict --quiet
+
+ssl: .venv/.dev  ## prove every system of docs/ssl.md, and write its table anew
+	@$(BIN)/pytest -q tests/ssl -m proof --ssl-table docs/ssl.md
 
 bench: .venv/.runtime  ## run every benchmark; numbers go to runs/bench/
 	@mkdir -p runs/bench

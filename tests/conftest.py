@@ -23,6 +23,10 @@ SHARED_DATA = ROOT.parent / "shared" / "data"
 torch.set_num_threads(1)  # the sizes are tiny, and several test processes share the cores
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--ssl-table", default=None, help="write the table of proofs into this page")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Skips what this machine cannot run."""
     reasons = {}

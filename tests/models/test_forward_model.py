@@ -5,8 +5,9 @@ import torch
 
 from tests.models.factories import HISTORY, HORIZON, SPEC, make_clip, make_obs
 from worldmodel.models import ForwardModel, GaussianLatent, masked_mse
-from worldmodel.models.forward_model import Drift, _unshuffle
+from worldmodel.models.forward_model import Drift
 from worldmodel.models.view import align
+from worldmodel.nn import unshuffle
 from worldmodel.types import Clip
 
 AGO = 0.1 * torch.arange(HISTORY - 1, -1, -1.0)
@@ -52,7 +53,7 @@ def test_alignment_undoes_the_egos_braking() -> None:
 
 def test_pixels_of_a_cell_are_laid_out_row_by_row() -> None:
     cells = torch.arange(16.0).reshape(1, 16, 1, 1).expand(1, 16, 2, 3)
-    image = _unshuffle(cells, (4, 2))
+    image = unshuffle(cells, (4, 2))
     assert image.shape == (1, 2, 8, 6)
     torch.testing.assert_close(image[:, 1], image[:, 0] + 8)
     assert image[0, 0, :4, :2].tolist() == [[0, 1], [2, 3], [4, 5], [6, 7]]

@@ -75,6 +75,21 @@ COMMANDS = {
             "worldmodel train data=store data.path=stores/mine logger=wandb",
         ),
     ),
+    "pretrain": Command(
+        "an encoder of frames, learnt without labels",
+        "Trains an encoder by a self-supervised objective, one of configs/ssl (docs/ssl.md), on clips of\n"
+        "recorded traffic. Forward models take the result: docs/ssl.md says how.",
+        (
+            ("ssl=autoencoder", "the objective"),
+            ("data=us101", "or us101_ab (both blocks), or data=store data.path=FOLDER"),
+            ("seconds=120", "time budget; training stops there at the latest"),
+            *RUN,
+        ),
+        (
+            "worldmodel pretrain ssl=autoencoder",
+            "worldmodel pretrain ssl=autoencoder data=us101_ab seconds=600",
+        ),
+    ),
     "plan": Command(
         "one decision, drawn",
         "Loads a model, takes one vehicle at one frame of a recording, plans, and draws what it saw, what\n"

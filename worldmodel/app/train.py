@@ -26,7 +26,7 @@ CHECKPOINT = "model.pt"
 def main(config: Config) -> None:
     """Trains and saves `model.pt` in the run folder; or `policy.pt`, where a policy is asked for."""
     if "policy" in config:
-        _hush()
+        hush()
         train_policy.main(config)
         return
     if config.devices != 1 and config.run is None:
@@ -42,7 +42,7 @@ def main(config: Config) -> None:
 
 def fit(config: Config, run: Run) -> None:
     """Trains phase by phase, and saves each phase's model; the last, calibrated, is `model.pt`."""
-    _hush()
+    hush()
     torch.set_num_threads(config.threads)
     store: Store = build(config.data)
     torch.manual_seed(config.seed)
@@ -83,7 +83,7 @@ def _calibrate(config: Config, model: Any, module: TrafficDataModule) -> None:
     build(config.uncertainty.calibrate)(model, batches)
 
 
-def _hush() -> None:
+def hush() -> None:
     """Keeps Lightning's advertisements and advice off the screen."""
     for name in ("lightning.pytorch.utilities.rank_zero", "lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.ERROR)

@@ -134,8 +134,12 @@ def plain(value: Any) -> Any:
 
 def build(config: Any) -> Any:
     """Returns what a plain config describes; only modules and raster specs are ever called."""
-    if not isinstance(config, Mapping) or "_target_" not in config:
+    if isinstance(config, list):
+        return [build(part) for part in config]
+    if not isinstance(config, Mapping):
         return config
+    if "_target_" not in config:
+        return {key: build(part) for key, part in config.items()}
     module, _, name = config["_target_"].rpartition(".")
     target = getattr(importlib.import_module(module), name)
     kwargs = {key: build(part) for key, part in config.items() if key != "_target_"}

@@ -31,7 +31,16 @@ from torch.utils.checkpoint import checkpoint
 
 from worldmodel.models.latent import Latent, LatentSample, LocalLatent, NoLatent
 from worldmodel.models.view import align, carry, check_images, look_up, pool_over_cars
-from worldmodel.nn import FrameEncoder, LatentExpander, MapExpander, ResidualBlock, dropout_mask
+from worldmodel.nn import (
+    FrameEncoder,
+    LatentExpander,
+    MapExpander,
+    ResidualBlock,
+    dropout_mask,
+    features_of,
+    stride_of,
+    unshuffle,
+)
 from worldmodel.scene import Channel, RasterSpec, relative_pose
 from worldmodel.types import Clip, Indexed, Obs
 
@@ -143,8 +152,7 @@ class ForwardModel(nn.Module):
         self.history, self.history_stride = history, history_stride
         self.stride, self.channels = stride, channels
         self.depth, self.dropout, self.dt = depth, dropout, dt
-        features = int(self.encoder.features)  # type: ignore[arg-type]
-        self.cell: tuple[int, int] = tuple(self.encoder.stride)  # type: ignore[assignment, arg-type]
+        features, self.cell = features_of(self.encoder), stride_of(self.encoder)
         self.cells = tuple(
             -(-size // step)
             for size, step in zip((self.spec.height, self.spec.width), self.cell, strict=True)
@@ -367,7 +375,7 @@ class ForwardModel(nn.Module):
         seconds = (torch.tensor(chosen, device=out.device, dtype=out.dtype) + 1) * self.dt
         start, fast = self._motion(velocity, newest, before)
         moved = carry(newest, start, fast, seconds=seconds, spec=self.spec)
-        residual = _unshuffle(out[:, :, 2:].flatten(0, 1), self.cell)[:, chosen]  # (B S, F, H, W)
+        residual = unshuffle(out[:, :, 2:].flatten(0, 1), self.cell)[:, chosen]  # (B S, F, H, W)
         residual = residual[..., : self.spec.height, : self.spec.width].unflatten(0, (batch, num_steps))
         logits = torch.logit(moved.clamp(EDGE, 1 - EDGE)) + residual
         return logits.flatten(1, 2).unsqueeze(2), Drift(velocity[:, -1], travelled)
@@ -446,12 +454,6 @@ class ForwardModel(nn.Module):
         down = self.cells[0] * self.cell[0] - self.spec.height
         right = self.cells[1] * self.cell[1] - self.spec.width
         return F.pad(image, (0, right, 0, down))
-
-
-def _unshuffle(cells: Float[Tensor, "B P H W"], cell: tuple[int, int]) -> Float[Tensor, "B F H2 W2"]:
-    """Lays every `cell[0] * cell[1]` channels of a cell out as its pixels; `F` frames side by side."""
-    pixels = cells.unflatten(1, (-1, *cell)).permute(0, 1, 4, 2, 5, 3)  # (B, F, H, cell0, W, cell1)
-    return pixels.flatten(4, 5).flatten(2, 3)
 
 
 def _expander(latent: Latent, channels: int, cells: tuple[int, ...]) -> nn.Module:

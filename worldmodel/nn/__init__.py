@@ -1,7 +1,26 @@
 """Building blocks shared by forward models and self-supervised objectives."""
 
 from worldmodel.nn.block import LatentExpander, MapExpander, ResidualBlock, dropout_mask
-from worldmodel.nn.encoder import FrameEncoder
+from worldmodel.nn.configured import Configured
+from worldmodel.nn.decoder import MapDecoder, cropped, unshuffle
+from worldmodel.nn.distributed import gather
+from worldmodel.nn.encoder import FrameEncoder, encode, features_of, stride_of
 from worldmodel.nn.stack import Masks, Stack
 
-__all__ = ["FrameEncoder", "LatentExpander", "MapExpander", "Masks", "ResidualBlock", "Stack", "dropout_mask"]
+__all__ = [
+    "Configured",
+    "FrameEncoder",
+    "LatentExpander",
+    "MapDecoder",
+    "MapExpander",
+    "Masks",
+    "ResidualBlock",
+    "Stack",
+    "cropped",
+    "dropout_mask",
+    "encode",
+    "features_of",
+    "gather",
+    "stride_of",
+    "unshuffle",
+]

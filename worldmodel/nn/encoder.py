@@ -1,5 +1,6 @@
 """Encoders: one frame -> a feature map. Any `nn.Module` with the same three attributes will do."""
 
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -32,3 +33,21 @@ class FrameEncoder(nn.Module):
     def forward(self, frame: Float[Tensor, "B C H W"]) -> Float[Tensor, "B F H2 W2"]:
         """Args: frame: in [0, 1], padded to multiples of the stride."""
         return self.layers(frame)
+
+
+def features_of(encoder: nn.Module) -> int:
+    """Returns the channels of an encoder's map."""
+    return int(encoder.features)  # type: ignore[arg-type]
+
+
+def stride_of(encoder: nn.Module) -> tuple[int, int]:
+    """Returns the pixels of a cell of an encoder's map, along and across."""
+    along, across = encoder.stride  # type: ignore[misc]
+    return int(along), int(across)
+
+
+def encode(encoder: nn.Module, frame: Float[Tensor, "B C H W"]) -> Float[Tensor, "B F H2 W2"]:
+    """Returns the map of frames of any size: filled up below and on the right to multiples of the stride."""
+    along, across = stride_of(encoder)
+    height, width = frame.shape[-2:]
+    return encoder(F.pad(frame, (0, -width % across, 0, -height % along)))

@@ -16,6 +16,7 @@ from worldmodel.training.forward_module import ForwardModule, with_latent
 from worldmodel.training.normalisation import set_normalisation
 from worldmodel.training.optimizer import scheduled, warmup_cosine
 from worldmodel.training.resume import Resume, StepSeeds, TrainingState
+from worldmodel.training.ssl_module import SSLModule
 
 __all__ = [
     "CoupledModule",
@@ -24,6 +25,7 @@ __all__ = [
     "GrowingHorizon",
     "KeepBest",
     "Resume",
+    "SSLModule",
     "StepSeeds",
     "TimeBudget",
     "TrainingState",
