@@ -5,16 +5,20 @@ from worldmodel.nn.configured import Configured
 from worldmodel.nn.decoder import MapDecoder, cropped, unshuffle
 from worldmodel.nn.distributed import gather
 from worldmodel.nn.encoder import FrameEncoder, encode, features_of, stride_of
+from worldmodel.nn.frame_cost import BinaryCrossEntropy, FrameCost, SquaredError, weighted_mean
 from worldmodel.nn.stack import Masks, Stack
 
 __all__ = [
+    "BinaryCrossEntropy",
     "Configured",
+    "FrameCost",
     "FrameEncoder",
     "LatentExpander",
     "MapDecoder",
     "MapExpander",
     "Masks",
     "ResidualBlock",
+    "SquaredError",
     "Stack",
     "cropped",
     "dropout_mask",
@@ -23,4 +27,5 @@ __all__ = [
     "gather",
     "stride_of",
     "unshuffle",
+    "weighted_mean",
 ]
