@@ -73,3 +73,38 @@ def test_gradients_pass_through_the_iterations() -> None:
     assert torch.autograd.gradcheck(lambda x: solve(x, dictionary), target)
     gradient = torch.autograd.grad(solve(target, dictionary).sum(), dictionary)[0]
     assert float(gradient.abs().max()) > 0
+
+
+def test_group_shrinkage_is_the_proximal_map_of_the_norms() -> None:
+    value, threshold = torch.randn(20, 6, dtype=torch.float64), torch.tensor(1.2, dtype=torch.float64)
+    found = sparse.group_shrink(value, 3, threshold).requires_grad_()
+    energy = 0.5 * (found - value).square().sum() + threshold * found.unflatten(1, (2, 3)).norm(dim=2).sum()
+    active = found.detach().unflatten(1, (2, 3)).norm(dim=2, keepdim=True) > 0
+    gradient = torch.autograd.grad(energy, found)[0].unflatten(1, (2, 3))
+    assert bool(active.any()) and not bool(active.all())
+    assert float((gradient * active).nan_to_num().abs().max()) < 1e-12
+    assert bool((value.unflatten(1, (2, 3)).norm(dim=2)[~active[..., 0]] <= threshold).all())
+
+
+def test_the_energy_of_overlapping_pools_falls_at_every_step() -> None:
+    target, dictionary = problem(atoms=16)
+    pools = sparse.torus_pools(4, 4, side=2).double()
+    code, before = torch.randn(3, 16, dtype=torch.float64), torch.inf
+    for _ in range(30):
+        wrong = 0.5 * (target - code @ dictionary.T).square().sum()
+        energy = float(wrong + 0.3 * sparse.pool_norms(code, pools, floor=0.1).sum())
+        assert energy < before
+        before = energy
+        code = sparse.descend(
+            sparse.quadratic(target, dictionary),
+            lambda value, now, step: sparse.pool_shrink(value, now, pools, threshold=0.3 * step, floor=0.1),
+            start=code,
+            bound=sparse.lipschitz(dictionary),
+            num_steps=1,
+        )
+
+
+def test_a_torus_has_no_edge() -> None:
+    pools = sparse.torus_pools(4, 5, side=3)
+    assert pools.sum(0).tolist() == pools.sum(1).tolist() == [9.0] * 20
+    assert pools[0].nonzero().flatten().tolist() == [0, 1, 4, 5, 6, 9, 15, 16, 19]
