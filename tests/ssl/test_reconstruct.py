@@ -2,9 +2,11 @@
 
 from collections.abc import Callable
 
+import pytest
 import torch
 from torch import Tensor, nn
 
+from tests.ssl.patch import PatchEncoder, digits, minimise
 from worldmodel.nn import FrameEncoder, SquaredError
 from worldmodel.ssl import FrameClip, MaskingNoise, Reconstruct, blank
 
@@ -54,3 +56,40 @@ def test_a_corrupted_frame_is_seen_and_the_clean_one_is_wanted() -> None:
     lost = pair.seen[:, 0] == 0
     assert 0.4 < lost.float().mean().item() < 0.6
     assert torch.equal(pair.seen[:, 0][~lost], pair.target[~lost])
+
+
+@pytest.mark.proof("D5")
+def test_a_linear_tied_auto_encoder_finds_the_space_of_pca(result: Say) -> None:
+    torch.manual_seed(0)
+    image = digits()[0][::4].double()
+    centred = image - image.mean(0)
+    encoder = PatchEncoder(1, 6, (8, 8)).double()
+    objective = Reconstruct(tied=True, cost=SquaredError()).double()
+    objective.attach(encoder, blank((1, 1, 8, 8)))
+    objective.double()
+    loss = minimise(objective, encoder, FrameClip(frames=centred[:, None]))
+    values, vectors = torch.linalg.eigh(torch.cov(centred.flatten(1).T, correction=0))
+    left = values[:-6].sum().item() / 64
+    assert abs(loss / left - 1) < 1e-6
+    basis = torch.linalg.qr(encoder.layers[0].weight.flatten(1).T).Q
+    cosines = torch.linalg.svdvals(basis.T @ vectors[:, -6:])
+    assert cosines.min().item() > 1 - 1e-5
+    result(f"6 of 64 components: error {loss:.3g} (PCA {left:.3g}), least cosine {cosines.min().item():.6f}")
+
+
+@pytest.mark.proof("D5")
+def test_an_overcomplete_auto_encoder_copies_anything(result: Say) -> None:
+    """With as many features as pixels nothing is left to be learnt: noise is given back as well as digits."""
+    torch.manual_seed(0)
+    image = digits()[0][::8].double()
+    image = image + torch.rand_like(image)  # no pixel is always dark
+    errors = {}
+    for features in (6, 80):
+        encoder = PatchEncoder(1, features, (8, 8)).double()
+        objective = Reconstruct(width=0, cost=SquaredError())
+        objective.attach(encoder, blank((1, 1, 8, 8)))
+        minimise(objective.double(), encoder, FrameClip(frames=image[:, None]), num_steps=200)
+        noise = objective(encoder, FrameClip(frames=torch.rand(200, 1, 1, 8, 8, dtype=torch.float64)))
+        errors[features] = noise["loss"].item()
+    assert errors[80] < 0.05 * errors[6]
+    result(f"error on noise: {errors[6]:.2g} with 6 features, {errors[80]:.2g} with 80")

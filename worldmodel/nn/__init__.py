@@ -2,7 +2,7 @@
 
 from worldmodel.nn.block import LatentExpander, MapExpander, ResidualBlock, dropout_mask
 from worldmodel.nn.configured import Configured
-from worldmodel.nn.decoder import MapDecoder, cropped, unshuffle
+from worldmodel.nn.decoder import MapDecoder, TiedDecoder, cropped, transposed, unshuffle
 from worldmodel.nn.distributed import gather
 from worldmodel.nn.encoder import FrameEncoder, encode, features_of, stride_of
 from worldmodel.nn.frame_cost import BinaryCrossEntropy, FrameCost, SquaredError, weighted_mean
@@ -20,12 +20,14 @@ __all__ = [
     "ResidualBlock",
     "SquaredError",
     "Stack",
+    "TiedDecoder",
     "cropped",
     "dropout_mask",
     "encode",
     "features_of",
     "gather",
     "stride_of",
+    "transposed",
     "unshuffle",
     "weighted_mean",
 ]

@@ -1,5 +1,7 @@
 """Decoders: a feature map -> a frame."""
 
+import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -31,6 +33,39 @@ class MapDecoder(Configured):
     def forward(self, cells: Float[Tensor, "B F H W"]) -> Float[Tensor, "B C H2 W2"]:
         """Returns logits or values, as the cost reads them."""
         return unshuffle(self.layers(cells), self.cell)
+
+
+class TiedDecoder(Configured):
+    """An encoder run backwards, with its own weights transposed: `Enc = W s(V x)`, `Dec = V' s(W' z) + c`.
+
+    Args:
+        channels: of the frame; each has a bias `c`.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.bias = nn.Parameter(torch.zeros(channels))
+
+    def forward(self, encoder: nn.Module, cells: Float[Tensor, "B F H W"]) -> Float[Tensor, "B C H2 W2"]:
+        """Returns logits or values, as the cost reads them.
+
+        Raises:
+            ValueError: the encoder is not a chain of convolutions and functions of single numbers.
+        """
+        chain = encoder.get_submodule("layers")
+        if not isinstance(chain, nn.Sequential):
+            raise ValueError(
+                f"layers are a {type(chain).__name__}, expected nn.Sequential; untie the decoder"
+            )
+        for layer in reversed(chain):
+            cells = transposed(layer, cells) if isinstance(layer, nn.Conv2d) else layer(cells)
+        return cells + self.bias[:, None, None]
+
+
+def transposed(layer: nn.Conv2d, cells: Float[Tensor, "B F H W"]) -> Float[Tensor, "B C H2 W2"]:
+    """Returns `W' z` of a convolution `W x + b` (for inputs whose size its stride divides)."""
+    assert not isinstance(layer.padding, str)
+    return F.conv_transpose2d(cells, layer.weight, stride=layer.stride, padding=layer.padding)
 
 
 def unshuffle(cells: Float[Tensor, "B P H W"], cell: tuple[int, int]) -> Float[Tensor, "B C H2 W2"]:

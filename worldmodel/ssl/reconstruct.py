@@ -5,7 +5,16 @@ from collections.abc import Iterable
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from worldmodel.nn import BinaryCrossEntropy, FrameCost, MapDecoder, cropped, encode, features_of, stride_of
+from worldmodel.nn import (
+    BinaryCrossEntropy,
+    FrameCost,
+    MapDecoder,
+    TiedDecoder,
+    cropped,
+    encode,
+    features_of,
+    stride_of,
+)
 from worldmodel.ssl.clip import FrameClip
 from worldmodel.ssl.corrupt import Corruption
 from worldmodel.ssl.objective import Losses, Objective
@@ -19,6 +28,7 @@ class Reconstruct(Objective):
 
     Args:
         width: channels of the decoder's hidden layer; 0: linear.
+        tied: the decoder is the encoder transposed, whatever the width.
         source: clip -> what is seen and what is to be given back; None: every frame, itself.
         corrupt: frame `(B, C, H, W)` -> what the encoder sees of it, and where the cost looks (or None).
         cost: C; None: binary cross-entropy.
@@ -27,12 +37,13 @@ class Reconstruct(Objective):
         penalty_weight: of it.
     """
 
-    decoder: nn.Module
+    decoder: MapDecoder | TiedDecoder
 
     def __init__(
         self,
         *,
         width: int = 32,
+        tied: bool = False,
         source: Source | None = None,
         corrupt: Corruption | None = None,
         cost: FrameCost | None = None,
@@ -41,7 +52,7 @@ class Reconstruct(Objective):
         penalty_weight: float = 1.0,
     ) -> None:
         super().__init__()
-        self.width, self.penalty_weight = width, penalty_weight
+        self.width, self.tied, self.penalty_weight = width, tied, penalty_weight
         self.source = EveryFrame() if source is None else source
         self.cost = BinaryCrossEntropy() if cost is None else cost
         self.corrupt, self.bottleneck, self.penalty = corrupt, bottleneck, penalty
@@ -50,6 +61,9 @@ class Reconstruct(Objective):
         pair = self.source(clip)
         features = pair.seen.shape[1] * features_of(encoder)
         channels = self.cost.outputs(pair.target.shape[1])
+        if self.tied:
+            self.decoder = TiedDecoder(channels)
+            return
         self.decoder = MapDecoder(features, channels, stride_of(encoder), width=self.width)
 
     def forward(self, encoder: nn.Module, clip: FrameClip) -> Losses:
@@ -57,7 +71,7 @@ class Reconstruct(Objective):
         frame = pair.seen.flatten(0, 1)
         cells = encode(encoder, frame)
         read, limit = (cells, cells.new_zeros(())) if self.bottleneck is None else self.bottleneck(cells)
-        cost = self.cost(self._decoded(read, pair), pair.target, pair.weight)
+        cost = self.cost(self._decoded(encoder, read, pair), pair.target, pair.weight)
         losses = {"loss": cost + limit, "cost": cost}
         if self.bottleneck is not None:
             losses["bottleneck"] = limit
@@ -81,10 +95,15 @@ class Reconstruct(Objective):
         """Returns what is given back of a pair, as a frame."""
         cells = encode(encoder, pair.seen.flatten(0, 1))
         read = cells if self.bottleneck is None else self.bottleneck(cells)[0]
-        return self.cost.value(self._decoded(read, pair))
+        return self.cost.value(self._decoded(encoder, read, pair))
 
-    def _decoded(self, cells: Float[Tensor, "B2 F H2 W2"], pair: Pair) -> Float[Tensor, "B O H W"]:
+    def _decoded(
+        self, encoder: nn.Module, cells: Float[Tensor, "B2 F H2 W2"], pair: Pair
+    ) -> Float[Tensor, "B O H W"]:
         maps = cells.unflatten(0, pair.seen.shape[:2])
         if pair.visible is not None:
             maps = maps * pair.visible[..., None, None, None]
-        return cropped(self.decoder(maps.flatten(1, 2)), pair.target)
+        read = maps.flatten(1, 2)
+        if isinstance(self.decoder, TiedDecoder):
+            return cropped(self.decoder(encoder, read), pair.target)
+        return cropped(self.decoder(read), pair.target)
