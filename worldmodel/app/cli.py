@@ -90,6 +90,20 @@ COMMANDS = {
             "worldmodel pretrain ssl=autoencoder data=us101_ab seconds=600",
         ),
     ),
+    "probe": Command(
+        "what an encoder sees of a traffic scene",
+        "Reads gaps, offset, neighbours and urgency off an encoder's map, linearly and by similar scenes,\n"
+        "beside an untrained encoder and the pixels themselves. Prints the table, writes probe.json, and\n"
+        "draws similar scenes and a map of all in report.html.",
+        (
+            ("checkpoint=FILE", "of pretrain or train (required); or as the first word"),
+            ("windows=2048", "looked at in each part, drawn at random"),
+            ("part=test fit=train", "scored on, and fitted on"),
+            *RUN,
+        ),
+        ("worldmodel probe runs/pretrain/2026-11-22_10-00-00/ssl.pt",),
+        takes="checkpoint",
+    ),
     "plan": Command(
         "one decision, drawn",
         "Loads a model, takes one vehicle at one frame of a recording, plans, and draws what it saw, what\n"

@@ -46,6 +46,7 @@ from worldmodel.models.members import (
     ensemble_members,
     world_of,
 )
+from worldmodel.models.pretrained import fine_tuned_encoder, frozen_encoder, load_encoder
 
 __all__ = [
     "CheckpointError",
@@ -82,12 +83,15 @@ __all__ = [
     "energy_gap",
     "ensemble_members",
     "exchange_futures",
+    "fine_tuned_encoder",
     "free_energy",
+    "frozen_encoder",
     "gaussian_kl",
     "infer_by_encoder",
     "infer_by_gradient",
     "infer_by_search",
     "latent_use",
+    "load_encoder",
     "load_forward_model",
     "load_model",
     "masked_bce",

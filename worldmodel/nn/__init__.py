@@ -4,19 +4,33 @@ from worldmodel.nn.block import LatentExpander, MapExpander, ResidualBlock, drop
 from worldmodel.nn.configured import Configured
 from worldmodel.nn.decoder import MapDecoder, TiedDecoder, cropped, transposed, unshuffle
 from worldmodel.nn.distributed import gather
-from worldmodel.nn.encoder import FrameEncoder, encode, features_of, stride_of
-from worldmodel.nn.frame_cost import BinaryCrossEntropy, FrameCost, SquaredError, weighted_mean
+from worldmodel.nn.encoder import Backbone, FineTuned, FrameEncoder, Frozen, encode, features_of, stride_of
+from worldmodel.nn.frame_cost import (
+    BinaryCrossEntropy,
+    FrameCost,
+    GradientDifference,
+    LaplacianPyramid,
+    QuantisedCrossEntropy,
+    SquaredError,
+    weighted_mean,
+)
 from worldmodel.nn.stack import Masks, Stack
 
 __all__ = [
+    "Backbone",
     "BinaryCrossEntropy",
     "Configured",
+    "FineTuned",
     "FrameCost",
     "FrameEncoder",
+    "Frozen",
+    "GradientDifference",
+    "LaplacianPyramid",
     "LatentExpander",
     "MapDecoder",
     "MapExpander",
     "Masks",
+    "QuantisedCrossEntropy",
     "ResidualBlock",
     "SquaredError",
     "Stack",

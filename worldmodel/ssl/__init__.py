@@ -4,6 +4,7 @@ An *encoder* makes a map of a frame, an *objective* tells from clips how good it
 to know: `configs/ssl` puts one together from parts for each system of the literature (docs/ssl.md).
 """
 
+from worldmodel.ssl.bottleneck import FeatureShare
 from worldmodel.ssl.chain import (
     Contrast,
     FromData,
@@ -15,8 +16,20 @@ from worldmodel.ssl.chain import (
     Persistent,
 )
 from worldmodel.ssl.clip import FrameClip, blank, from_window
-from worldmodel.ssl.corrupt import Corruption, GaussianNoise, MaskingNoise
+from worldmodel.ssl.columns import Columns, NonNegativeUnit, Orthonormal, Principal, Unit
+from worldmodel.ssl.corrupt import (
+    Corruption,
+    Downscaled,
+    DroppedChannels,
+    GaussianNoise,
+    HiddenBox,
+    HiddenPatches,
+    MaskingNoise,
+    random_subset,
+)
 from worldmodel.ssl.density import Density, EnergyHead, FrameEnergy, PushUp, ReconstructionEnergy
+from worldmodel.ssl.dictionary import Dictionary, PatchDictionary
+from worldmodel.ssl.embedding import embed, embed_all
 from worldmodel.ssl.estimator import (
     Bits,
     Blurred,
@@ -28,37 +41,79 @@ from worldmodel.ssl.estimator import (
     Reference,
     ScoreMatching,
 )
+from worldmodel.ssl.head import Head, LinearHead
+from worldmodel.ssl.infer import FISTA, ISTA, Inference, Problem
+from worldmodel.ssl.latent import Latent
 from worldmodel.ssl.objective import Losses, Objective, Pretraining, Sum
+from worldmodel.ssl.penalty import L1, Group, NonNegative, Penalty, Topographic
+from worldmodel.ssl.prepare import Centre, Prepare, Whiten
 from worldmodel.ssl.reconstruct import Reconstruct
-from worldmodel.ssl.source import EveryFrame, Pair, Source
+from worldmodel.ssl.source import (
+    Colours,
+    EveryFrame,
+    FutureFrames,
+    MaskedFrames,
+    OtherChannels,
+    Pair,
+    Source,
+    coloured,
+)
 
 __all__ = [
+    "FISTA",
+    "ISTA",
+    "L1",
     "Bits",
     "Blurred",
+    "Centre",
+    "Colours",
+    "Columns",
     "Contrast",
     "Corruption",
     "Density",
+    "Dictionary",
+    "Downscaled",
+    "DroppedChannels",
     "EnergyHead",
     "Enumeration",
     "EveryFrame",
+    "FeatureShare",
     "FittedNoise",
     "FrameClip",
     "FrameEnergy",
     "FromData",
     "FromNoise",
+    "FutureFrames",
     "GaussianNoise",
     "Gibbs",
+    "Group",
     "Hamiltonian",
+    "Head",
+    "HiddenBox",
+    "HiddenPatches",
+    "Inference",
     "Langevin",
+    "Latent",
+    "LinearHead",
     "Losses",
+    "MaskedFrames",
     "MaskingNoise",
     "Metropolis",
     "MinimumFlow",
     "NoiseContrastive",
+    "NonNegative",
+    "NonNegativeUnit",
     "Objective",
+    "Orthonormal",
+    "OtherChannels",
     "Pair",
+    "PatchDictionary",
+    "Penalty",
     "Persistent",
+    "Prepare",
     "Pretraining",
+    "Principal",
+    "Problem",
     "PushUp",
     "RatioMatching",
     "Reconstruct",
@@ -67,6 +122,13 @@ __all__ = [
     "ScoreMatching",
     "Source",
     "Sum",
+    "Topographic",
+    "Unit",
+    "Whiten",
     "blank",
+    "coloured",
+    "embed",
+    "embed_all",
     "from_window",
+    "random_subset",
 ]

@@ -14,7 +14,7 @@ from worldmodel.training.csv_logger import CsvLogger
 from worldmodel.training.curriculum import GrowingHorizon
 from worldmodel.training.forward_module import ForwardModule, with_latent
 from worldmodel.training.normalisation import set_normalisation
-from worldmodel.training.optimizer import scheduled, warmup_cosine
+from worldmodel.training.optimizer import learnt_groups, scheduled, warmup_cosine
 from worldmodel.training.resume import Resume, StepSeeds, TrainingState
 from worldmodel.training.ssl_module import SSLModule
 
@@ -33,6 +33,7 @@ __all__ = [
     "calibrate_uncertainty",
     "compile_parts",
     "expert_disagreement",
+    "learnt_groups",
     "scheduled",
     "set_motion_normalisation",
     "set_normalisation",

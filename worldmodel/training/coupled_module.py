@@ -12,7 +12,7 @@ from torch import Tensor
 from worldmodel.data import Stats
 from worldmodel.models import CoupledModel, masked_bce, masked_mse, occupancy_loss
 from worldmodel.training.distributed import mean_over_processes
-from worldmodel.training.optimizer import scheduled
+from worldmodel.training.optimizer import learnt_groups, scheduled
 from worldmodel.types import Clip
 
 
@@ -92,7 +92,7 @@ class CoupledModule(lightning.LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Returns the optimiser with a warm-up and cosine schedule by step."""
-        optimizer = self.optimizer_fn(self.model.parameters())
+        optimizer = self.optimizer_fn(learnt_groups(self.model))
         return scheduled(optimizer, self.num_steps, elapsed=self.elapsed)
 
 

@@ -13,7 +13,7 @@ from worldmodel.models import ForwardModel, Latent, masked_mse, occupancy_loss
 from worldmodel.models.checkpoint import build, plain
 from worldmodel.scene import Channel
 from worldmodel.training.distributed import mean_over_processes
-from worldmodel.training.optimizer import ramp, scheduled
+from worldmodel.training.optimizer import learnt_groups, ramp, scheduled
 from worldmodel.types import Clip
 
 
@@ -83,7 +83,7 @@ class ForwardModule(lightning.LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Returns the optimiser with a warm-up and cosine schedule by step."""
-        optimizer = self.optimizer_fn(self.model.parameters())
+        optimizer = self.optimizer_fn(learnt_groups(self.model))
         return scheduled(optimizer, self.num_steps, elapsed=self.elapsed)
 
 

@@ -5,6 +5,9 @@ from collections.abc import Callable
 
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import nn
+
+from worldmodel.nn import FineTuned
 
 
 def warmup_cosine(
@@ -51,9 +54,24 @@ def ramp(step: int, num_steps: int, *, share: float, start: float = 1e-4, elapse
     return 1.0 if share <= 0 else start ** (1.0 - min(1.0, max(elapsed, step / num_steps) / share))
 
 
+def learnt_groups(model: nn.Module) -> list[dict[str, object]]:
+    """Returns the parameters to learn, `FineTuned` parts in groups with a `lr_factor` of their own.
+
+    Frozen parameters are left out. `scheduled` applies the factors.
+    """
+    slow = [part for part in model.modules() if isinstance(part, FineTuned)]
+    theirs = {id(one) for part in slow for one in part.parameters()}
+    parts = [(1.0, [one for one in model.parameters() if id(one) not in theirs])]
+    parts += [(part.lr_factor, list(part.parameters())) for part in slow]
+    groups = [(factor, [one for one in params if one.requires_grad]) for factor, params in parts]
+    return [{"params": params, "lr_factor": factor} for factor, params in groups if params]
+
+
 def scheduled(
     optimizer: torch.optim.Optimizer, num_steps: int, *, elapsed: Callable[[], float] = lambda: 0.0
 ) -> OptimizerLRScheduler:
-    """Returns an optimiser with `warmup_cosine` by step, as Lightning wants it."""
+    """Returns an optimiser with `warmup_cosine` by step, as Lightning wants it; applies `learnt_groups`."""
+    for group in optimizer.param_groups:
+        group["lr"] *= group.pop("lr_factor", 1.0)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, warmup_cosine(num_steps, elapsed=elapsed))
     return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

@@ -9,7 +9,7 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 
 from worldmodel.ssl import FrameClip, Pretraining, from_window
-from worldmodel.training.optimizer import scheduled
+from worldmodel.training.optimizer import learnt_groups, scheduled
 from worldmodel.types import Clip
 
 
@@ -73,8 +73,8 @@ class SSLModule(lightning.LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Returns the optimiser with a warm-up and cosine schedule by step."""
-        learnt = [one for one in self.parameters() if one.requires_grad]
-        return scheduled(self.optimizer_fn(learnt), self.num_steps, elapsed=self.elapsed)
+        optimizer = self.optimizer_fn(learnt_groups(self.model))
+        return scheduled(optimizer, self.num_steps, elapsed=self.elapsed)
 
     def _clips(self) -> Iterator[FrameClip]:
         loader = self.trainer.datamodule.train_dataloader()  # type: ignore[attr-defined]

@@ -1,6 +1,6 @@
 """Pictures, videos and the report page. Knows the scene and plain arrays, not where they come from."""
 
-from worldmodel.viz.chart import Curve, Rate, curve_chart, rate_chart
+from worldmodel.viz.chart import Curve, Rate, curve_chart, rate_chart, scene_map
 from worldmodel.viz.cost_field import CostField, draw_field, evaluate_field
 from worldmodel.viz.draw import draw_ego, paint_raster, strip
 from worldmodel.viz.future import Future, doubt_grid, future_frames, future_grid
@@ -39,6 +39,7 @@ __all__ = [
     "paint_raster",
     "rate_chart",
     "render_report",
+    "scene_map",
     "stack",
     "strip",
     "world_view",

@@ -92,6 +92,20 @@ def rate_chart(rates: Mapping[str, Mapping[str, Rate]], *, highlight: str = "") 
         return _svg(figure)
 
 
+def scene_map(
+    at: Float[np.ndarray, "N 2"], labels: Mapping[str, Float[np.ndarray, " N"]], *, num: int = 1000
+) -> bytes:
+    """Returns points of a plane, one panel for each label, coloured by it; at most `num` of them."""
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(4.3 * len(labels), 3.6), layout="constrained")
+        axes = np.atleast_1d(figure.subplots(1, len(labels)))
+        for axis, (title, value) in zip(axes, labels.items(), strict=True):
+            points = axis.scatter(*at[:num].T, c=value[:num], s=7, cmap="viridis", linewidths=0)
+            axis.set(title=title.replace("_", " "), xticks=[], yticks=[])
+            figure.colorbar(points, ax=axis, shrink=0.8)
+        return _svg(figure)
+
+
 def _dots(axis: Axes, panel: Mapping[str, Rate], highlight: str) -> None:
     names = list(panel)
     for row, (name, rate) in enumerate(panel.items()):

@@ -1,0 +1,78 @@
+"""From recordings to an encoder, to what it sees, and into a forward model; on the recording that ships."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from worldmodel.app.cli import main
+from worldmodel.models import load_encoder, load_forward_model
+from worldmodel.nn import Frozen
+
+TINY = [
+    "seconds=null",
+    "loader.batch_size=4",
+    "loader.val_batches=1",
+    "log_every=1",
+    "threads=1",
+]
+
+
+@pytest.fixture(scope="module")
+def pretrained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run = tmp_path_factory.mktemp("pretrain") / "run"
+    assert main(["pretrain", f"run={run}", "phases.0.num_steps=3", "encoder.features=8", *TINY]) == 0
+    return run
+
+
+def test_an_encoder_is_kept_with_its_log(pretrained: Path) -> None:
+    encoder = load_encoder(pretrained / "ssl.pt")
+    assert encoder.features == 8
+    rows = (pretrained / "metrics" / "pretrain" / "metrics.csv").read_text().splitlines()
+    assert "train/loss" in rows[0] and len(rows) >= 4
+
+
+def test_a_finished_pretraining_is_not_done_again(
+    pretrained: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = (pretrained / "ssl.pt").stat().st_mtime_ns
+    assert main(["pretrain", f"run={pretrained}", "phases.0.num_steps=3", "encoder.features=8", *TINY]) == 0
+    assert (pretrained / "ssl.pt").stat().st_mtime_ns == before
+    assert "done before" in capsys.readouterr().err
+
+
+def test_a_probe_says_what_is_seen(
+    pretrained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [str(pretrained / "ssl.pt"), f"run={tmp_path}", "windows=60", "threads=1"]
+    assert main(["probe", *words]) == 0
+    found = json.loads((tmp_path / "probe.json").read_text())
+    assert found["windows"] == 60 and set(found["encoder"]["ridge_r2"]) == set(found["pixels"]["ridge_r2"])
+    assert found["encoder"]["mean_r2"] < 1 and found["encoder"]["effective_rank"] > 1
+    assert "gap_ahead" in capsys.readouterr().out
+    assert "Similar scenes" in (tmp_path / "report.html").read_text()
+
+
+def test_a_collapsed_encoder_is_named(
+    pretrained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [str(pretrained / "ssl.pt"), f"run={tmp_path}", "windows=60", "alarm=1000.0"]
+    assert main(["probe", *words, "threads=1"]) == 0
+    assert "collapsed" in capsys.readouterr().err
+
+
+def test_a_forward_model_takes_the_encoder(pretrained: Path, tmp_path: Path) -> None:
+    overrides = ["+encoder@model.encoder=frozen", f"model.encoder.path={pretrained / 'ssl.pt'}"]
+    steps = ["phases.0.num_steps=2", "phases.1.num_steps=2", "uncertainty=null", "latent.latent.features=8"]
+    assert main(["train", f"run={tmp_path}", *overrides, *steps, *TINY]) == 0
+    model = load_forward_model(tmp_path / "model.pt")
+    assert isinstance(model.encoder, Frozen)
+    original = load_encoder(pretrained / "ssl.pt")
+    for one, other in zip(model.encoder.parameters(), original.parameters(), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_a_probe_of_nothing_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["probe"]) == 2
+    assert "checkpoint is missing" in capsys.readouterr().err

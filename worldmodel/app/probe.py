@@ -1,0 +1,211 @@
+"""`worldmodel probe CKPT`: what does an encoder see of a traffic scene?
+
+Labels that cost nothing in recorded traffic (gaps, offset, neighbours, urgency) are read off the embedding of
+two frames by ridge regression and by the most similar scenes, fitted on one part of the split and scored on
+another; beside an encoder that has learnt nothing and beside the pixels themselves. A page shows the scenes
+that the encoder takes for similar, and a map of all.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from rich.console import Console
+from rich.table import Table as Printed
+from torch import Tensor, nn
+
+from worldmodel.app.compose import Config, UsageError, build, require, show
+from worldmodel.app.report import write_report
+from worldmodel.app.run import Run, versions
+from worldmodel.data import Store
+from worldmodel.data.datamodule import TrafficDataModule
+from worldmodel.data.dataset import WindowDataset
+from worldmodel.evaluation.linear_probe import effective_rank, fit_ridge, nearest, r_squared
+from worldmodel.evaluation.scene_label import LABELS, scene_labels
+from worldmodel.models import load_encoder
+from worldmodel.models.checkpoint import build as rebuild
+from worldmodel.models.checkpoint import plain
+from worldmodel.scene import RasterSpec
+from worldmodel.ssl import embed_all, from_window
+from worldmodel.viz import Media, ReportInputs, Section, Table, encode_png, grid, paint_raster, scene_map
+
+SPEC = RasterSpec()
+
+
+@dataclass(frozen=True)
+class Scenes:
+    """Windows of two frames and their labels."""
+
+    frames: Float[Tensor, "N T C H W"]
+    label: Float[Tensor, "N L"]
+
+
+@dataclass(frozen=True)
+class Scores:
+    """How well the labels are read off, each `(L,)`, and in how many directions embeddings vary."""
+
+    ridge: Float[Tensor, " L"]
+    similar: Float[Tensor, " L"]
+    rank: float
+    dim: int
+
+
+def main(config: Config) -> None:
+    """Embeds, fits, scores, prints, draws."""
+    require(config, "checkpoint")
+    torch.set_num_threads(config.threads)
+    encoder = load_encoder(config.checkpoint)
+    store: Store = build(config.data)
+    known, asked = (scenes(config, store, part) for part in (config.fit, config.part))
+    run = Run.start(config, "probe")
+    torch.manual_seed(config.seed)
+    rivals: dict[str, nn.Module] = {
+        "encoder": encoder,
+        "untrained": rebuild(plain(encoder.config)),
+        "pixels": Pixels(tuple(encoder.stride)),  # type: ignore[arg-type]
+    }
+    with run.timed("probe"):
+        found = {name: score(config, one, known, asked) for name, one in rivals.items()}
+    run.write("probe.json", as_json(config, found, asked))
+    with run.timed("draw"):
+        write_report(page(config, encoder, found, asked), run.folder)
+    print_scores(found, len(asked.label), alarm=config.alarm)
+    run.close()
+
+
+class Pixels(nn.Module):
+    """The frame itself as a map: pixels averaged over the cells of an encoder."""
+
+    features = len(SPEC.channels)
+
+    def __init__(self, stride: tuple[int, int]) -> None:
+        super().__init__()
+        self.stride = stride
+        self.pool = nn.AvgPool2d(stride)
+
+    def forward(self, frame: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C H2 W2"]:
+        return self.pool(frame)
+
+
+def scenes(config: Config, store: Store, part: str) -> Scenes:
+    """Returns random windows of a part of the split.
+
+    Raises:
+        UsageError: the split has no such part, or hardly a window in it.
+    """
+    module = TrafficDataModule(
+        store.recordings, store.split, history=config.spacing + 1, horizon=0, mirror=0.0,
+        stride=config.stride, eval_stride=config.stride, spec=SPEC,
+    )  # fmt: skip
+    try:
+        dataset: WindowDataset = module.dataset(part)
+    except ValueError as error:
+        raise UsageError(f"part={part}: {error}") from error
+    order = np.random.default_rng(config.seed).permutation(len(dataset))[: config.windows]
+    if len(order) < 2 * config.neighbours:
+        raise UsageError(f"part={part} has {len(order)} windows; lower stride= or choose another part")
+    batches = np.array_split(order, -(-len(order) // config.batch_size))
+    clips = [dataset.collate([dataset[int(i)] for i in batch]) for batch in batches]
+    frames = torch.cat([from_window(clip, spacing=config.spacing).frames for clip in clips])
+    origin = torch.cat([clip.origin for clip in clips]).numpy()
+    return Scenes(frames, torch.from_numpy(scene_labels(store.recordings, origin, spec=SPEC)))
+
+
+def score(config: Config, encoder: nn.Module, known: Scenes, asked: Scenes) -> Scores:
+    """Returns the shares of the labels' variance that can be read off an encoder's maps."""
+    cells = tuple(config.grid)
+    old, new = (embed_all(encoder, one.frames.split(config.batch_size), grid=cells) for one in (known, asked))
+    centre, scale = old.mean(0), old.std(0).clamp_min(1e-6)
+    _, rows = nearest((new - centre) / scale, (old - centre) / scale, num=config.neighbours)
+    return Scores(
+        ridge=r_squared(fit_ridge(old, known.label)(new), asked.label),
+        similar=r_squared(known.label[rows].mean(1), asked.label),
+        rank=effective_rank(old),
+        dim=old.shape[1],
+    )
+
+
+def as_json(config: Config, found: dict[str, Scores], asked: Scenes) -> dict[str, Any]:
+    """Returns what `probe.json` holds."""
+    return {"checkpoint": str(config.checkpoint), "part": config.part, "windows": len(asked.label)} | {
+        name: {
+            "mean_r2": float(one.ridge.mean()),
+            "ridge_r2": dict(zip(LABELS, one.ridge.tolist(), strict=True)),
+            "similar_r2": dict(zip(LABELS, one.similar.tolist(), strict=True)),
+            "effective_rank": one.rank,
+            "dim": one.dim,
+            "is_collapsed": one.rank < config.alarm,
+        }
+        for name, one in found.items()
+    }
+
+
+def print_scores(found: dict[str, Scores], num: int, *, alarm: float) -> None:
+    """Prints the table, and the alarm."""
+    table = Printed("R2 by ridge / by similar scenes", title=f"{num} held-out windows")
+    for name in found:
+        table.add_column(name, justify="right", no_wrap=True)
+    for row, label in enumerate(LABELS):
+        table.add_row(label, *(f"{one.ridge[row]:.2f} / {one.similar[row]:.2f}" for one in found.values()))
+    table.add_row("mean", *(f"{one.ridge.mean():.2f} / {one.similar.mean():.2f}" for one in found.values()))
+    table.add_row("effective rank", *(f"{one.rank:.1f} of {one.dim}" for one in found.values()))
+    Console().print(table)
+    if found["encoder"].rank < alarm:
+        Console(stderr=True).print(
+            f"[red]collapsed: embeddings vary in {found['encoder'].rank:.1f} directions, "
+            f"fewer than alarm={alarm:g}[/red]"
+        )
+
+
+# -- the page
+
+
+def page(config: Config, encoder: nn.Module, found: dict[str, Scores], asked: Scenes) -> ReportInputs:
+    """Returns what the page shows."""
+    rows: tuple[tuple[str | float, ...], ...] = tuple(
+        (label, *(round(float(one.ridge[row]), 2) for one in found.values()))
+        for row, label in enumerate(LABELS)
+    )
+    embedding = embed_all(encoder, asked.frames.split(config.batch_size), grid=tuple(config.grid))
+    return ReportInputs(
+        title="What the encoder sees",
+        headline="Mean R2: " + ", ".join(f"{name} {one.ridge.mean():.2f}" for name, one in found.items()),
+        question=f"{config.checkpoint}, on {len(asked.label)} held-out windows.",
+        sections=(
+            Section("Labels", "R2 of a linear map from the embedding.", Table(("label", *found), rows)),
+            Section("Similar scenes", SIMILAR, media=(similar_scenes(embedding, asked, seed=config.seed),)),
+            Section("Map of scenes", MAP, media=(Media(_map(embedding, asked.label), "Scenes, projected."),)),
+        ),
+        made={"command": "worldmodel probe", "seed": str(config.seed), **versions()},
+        config=show(config),
+    )
+
+
+SIMILAR = "Left a scene, then those whose embeddings are nearest to its, of other vehicles or moments."
+MAP = "Every held-out scene, on the two directions in which embeddings vary most, coloured by labels."
+
+
+def similar_scenes(
+    embedding: Float[Tensor, "N D"], asked: Scenes, *, seed: int, num: int = 5, columns: int = 4
+) -> Media:
+    """Returns a picture of scenes and the scenes nearest to each."""
+    picked = np.random.default_rng(seed).choice(len(embedding), size=num, replace=False)
+    _, rows = nearest(embedding[picked], embedding, num=columns)
+    pictures = [[_paint(asked.frames[row, -1]) for row in line] for line in rows.tolist()]
+    titles = ["scene", *(f"{rank}." for rank in range(1, columns))]
+    return Media(encode_png(grid(pictures, columns=titles)), "Scenes and their neighbours.")
+
+
+def _paint(frame: Float[Tensor, "C H W"]) -> np.ndarray:
+    return paint_raster(frame.numpy(), SPEC, scale=2)
+
+
+def _map(embedding: Float[Tensor, "N D"], label: Float[Tensor, "N L"]) -> bytes:
+    centred = embedding.double() - embedding.double().mean(0)
+    _, _, directions = torch.linalg.svd(centred, full_matrices=False)
+    at = (centred @ directions[:2].T).numpy()
+    shown: Sequence[str] = ("gap_ahead", "num_vehicles", "urgency")
+    return scene_map(at, {name: label[:, LABELS.index(name)].numpy() for name in shown})
