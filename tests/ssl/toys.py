@@ -52,6 +52,44 @@ def ising_data(truth: Ising, number: int = 4000) -> Float[Tensor, "N D"]:
     return bit_strings(len(truth.field)).double().repeat_interleave(count, 0)
 
 
+class Normal(nn.Module):
+    """`E(x) = (x - mean)^2 / (2 std^2)` on the line."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mean = nn.Parameter(torch.zeros(()))
+        self.log_std = nn.Parameter(torch.zeros(()))
+
+    @property
+    def std(self) -> Tensor:
+        return self.log_std.exp()
+
+    def forward(self, point: Float[Tensor, "B 1"]) -> Float[Tensor, " B"]:
+        return 0.5 * ((point[:, 0] - self.mean) / self.std).square()
+
+
+class Quadratic(nn.Module):
+    """`E(x) = 1/2 (x - centre)^T P (x - centre)`, with any symmetric P."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.one_side = nn.Parameter(0.5 * torch.eye(dim, dtype=torch.float64))
+        self.centre = nn.Parameter(torch.zeros(dim, dtype=torch.float64))
+
+    @property
+    def precision(self) -> Float[Tensor, "D D"]:
+        return self.one_side + self.one_side.T
+
+    def forward(self, point: Float[Tensor, "B D"]) -> Float[Tensor, " B"]:
+        away = point - self.centre
+        return 0.5 * ((away @ self.precision) * away).sum(-1)
+
+
+def double_well(point: Float[Tensor, "B D"]) -> Float[Tensor, " B"]:
+    """Valleys at -1 and 1 of every axis."""
+    return (point.square() - 1).square().sum(-1)
+
+
 def spiral(number: int, *, noise: float = 0.0, generator: Generator | None = None) -> Float[Tensor, "N 2"]:
     """Points of one and a half turns, from near the middle out to a radius of one."""
     turn = torch.rand(number, generator=generator).sqrt()
