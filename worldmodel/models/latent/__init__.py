@@ -22,23 +22,9 @@ from worldmodel.models.latent.discrete import (
     categorical_kl,
 )
 from worldmodel.models.latent.empirical import CodeBank, EmpiricalPrior, SpikeAndSlab
-from worldmodel.models.latent.gaussian import (
-    ConditionalGaussian,
-    GaussianLatent,
-    StandardGaussian,
-    free_bits_kl,
-    gaussian_kl,
-    normal_kl,
-)
+from worldmodel.models.latent.gaussian import ConditionalGaussian, GaussianLatent, StandardGaussian
 from worldmodel.models.latent.local import LocalLatent
-from worldmodel.models.latent.regularised import (
-    EffectiveDimension,
-    ImportedFunction,
-    LateralInhibition,
-    LogDet,
-    RegularisedLatent,
-    participation_ratio,
-)
+from worldmodel.models.latent.regularised import RegularisedLatent
 from worldmodel.models.latent.sparse import (
     InnerInference,
     L0Latent,
@@ -49,6 +35,14 @@ from worldmodel.models.latent.sparse import (
     open_probability,
 )
 from worldmodel.models.latent.wrapper import LatentDropout, TruncatedLatent
+from worldmodel.nn.gaussian import free_bits_kl, gaussian_kl, normal_kl
+from worldmodel.nn.regulariser import (
+    EffectiveDimension,
+    ImportedFunction,
+    LateralInhibition,
+    LogDet,
+    participation_ratio,
+)
 
 __all__ = [
     "CategoricalLatent",

@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from torch import Generator, Tensor, nn
 
 from worldmodel.models.latent.base import LatentSample, map_encoder
-from worldmodel.models.latent.gaussian import free_bits_kl
+from worldmodel.nn.gaussian import free_bits_kl
 
 
 class UniformCategorical(nn.Module):

@@ -5,8 +5,7 @@ from jaxtyping import Float
 from torch import Generator, Tensor, nn
 
 from worldmodel.models.latent.base import LatentSample, map_encoder
-
-LOG_VAR_MIN, LOG_VAR_MAX = -8.0, 4.0
+from worldmodel.nn.gaussian import LOG_VAR_MAX, LOG_VAR_MIN, free_bits_kl, normal_kl, reparametrised
 
 
 class StandardGaussian(nn.Module):
@@ -96,7 +95,7 @@ class GaussianLatent(nn.Module):
     ) -> Float[Tensor, "B Z"]:
         """Returns a draw from the prior."""
         mean, log_var = self.belief(hidden)
-        return mean + self._noise(hidden, generator) * (0.5 * log_var).exp()
+        return reparametrised(mean, log_var, self._noise(hidden, generator))
 
     def infer(
         self, hidden: Float[Tensor, "B C H W"], target: Float[Tensor, "B F H W"]
@@ -118,8 +117,8 @@ class GaussianLatent(nn.Module):
         is_dropped = (
             torch.rand(mean.shape[0], generator=generator, device=mean.device) < self.z_dropout
         ).unsqueeze(-1)
-        drawn = mean + noise * (0.5 * log_var).exp()
-        z = torch.where(is_dropped, prior_mean + noise * (0.5 * prior_log_var).exp(), drawn)
+        drawn = reparametrised(mean, log_var, noise)
+        z = torch.where(is_dropped, reparametrised(prior_mean, prior_log_var, noise), drawn)
         each = normal_kl(mean - prior_mean, log_var, prior_log_var)
         kl = free_bits_kl(each, self.free_bits) * (~is_dropped.squeeze(-1))
         return LatentSample(z, self.beta * kl)
@@ -128,28 +127,3 @@ class GaussianLatent(nn.Module):
         return torch.randn(
             hidden.shape[0], self.dim, generator=generator, device=hidden.device, dtype=hidden.dtype
         )
-
-
-def gaussian_kl(mean: Float[Tensor, "*B Z"], log_var: Float[Tensor, "*B Z"]) -> Float[Tensor, "*B"]:
-    """Returns `KL(N(mean, exp(log_var)) || N(0, I)) = -1/2 sum(1 + log_var - mean^2 - exp(log_var))`."""
-    return normal_kl(mean, log_var, torch.zeros_like(log_var)).sum(-1)
-
-
-def normal_kl(
-    distance: Float[Tensor, "*B Z"], log_var: Float[Tensor, "*B Z"], prior_log_var: Float[Tensor, "*B Z"]
-) -> Float[Tensor, "*B Z"]:
-    """Returns the KL divergence between normals, dimension by dimension [nat].
-
-    `-1/2 (1 + log v - log w - (d^2 + v) / w)` for means that are `d` apart, and variances `v` and `w`.
-    """
-    ratio = log_var - prior_log_var
-    return -0.5 * (1 + ratio - distance.square() * (-prior_log_var).exp() - ratio.exp())
-
-
-def free_bits_kl(kl: Float[Tensor, "B Z"], floor: float) -> Float[Tensor, " B"]:
-    """Returns the KL of each sample, where a dimension that carries less than `floor` pays `floor`.
-
-    The mean over the batch is `sum_j max(floor, mean_b kl[b, j])` (Kingma et al. 2016, appendix C.8): up to
-    `floor` nats, nothing pulls a dimension to the prior.
-    """
-    return torch.where(kl.mean(0) >= floor, kl, floor).sum(-1)
