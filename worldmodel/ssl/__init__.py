@@ -4,6 +4,17 @@ An *encoder* makes a map of a frame, an *objective* tells from clips how good it
 to know: `configs/ssl` puts one together from parts for each system of the literature (docs/ssl.md).
 """
 
+from worldmodel.ssl.agreement import (
+    Agreement,
+    BarlowTwins,
+    Cosine,
+    InfoNCE,
+    Margin,
+    NTXent,
+    SelfDistillation,
+    SIGReg,
+    VICReg,
+)
 from worldmodel.ssl.bottleneck import FeatureShare
 from worldmodel.ssl.chain import (
     Contrast,
@@ -43,6 +54,7 @@ from worldmodel.ssl.estimator import (
 )
 from worldmodel.ssl.head import Head, LinearHead
 from worldmodel.ssl.infer import FISTA, ISTA, Inference, Problem
+from worldmodel.ssl.joint import JointEmbed
 from worldmodel.ssl.latent import Latent
 from worldmodel.ssl.objective import Losses, Objective, Pretraining, Sum
 from worldmodel.ssl.penalty import L1, Group, NonNegative, Penalty, Topographic
@@ -58,18 +70,23 @@ from worldmodel.ssl.source import (
     Source,
     coloured,
 )
+from worldmodel.ssl.view import Changed, Neighbours, Shuffled, TwoViews, Views
 
 __all__ = [
     "FISTA",
     "ISTA",
     "L1",
+    "Agreement",
+    "BarlowTwins",
     "Bits",
     "Blurred",
     "Centre",
+    "Changed",
     "Colours",
     "Columns",
     "Contrast",
     "Corruption",
+    "Cosine",
     "Density",
     "Dictionary",
     "Downscaled",
@@ -92,14 +109,19 @@ __all__ = [
     "HiddenBox",
     "HiddenPatches",
     "Inference",
+    "InfoNCE",
+    "JointEmbed",
     "Langevin",
     "Latent",
     "LinearHead",
     "Losses",
+    "Margin",
     "MaskedFrames",
     "MaskingNoise",
     "Metropolis",
     "MinimumFlow",
+    "NTXent",
+    "Neighbours",
     "NoiseContrastive",
     "NonNegative",
     "NonNegativeUnit",
@@ -119,11 +141,17 @@ __all__ = [
     "Reconstruct",
     "ReconstructionEnergy",
     "Reference",
+    "SIGReg",
     "ScoreMatching",
+    "SelfDistillation",
+    "Shuffled",
     "Source",
     "Sum",
     "Topographic",
+    "TwoViews",
     "Unit",
+    "VICReg",
+    "Views",
     "Whiten",
     "blank",
     "coloured",

@@ -3,6 +3,7 @@
 from worldmodel.viz.chart import Curve, Rate, curve_chart, rate_chart, scene_map
 from worldmodel.viz.cost_field import CostField, draw_field, evaluate_field
 from worldmodel.viz.draw import draw_ego, paint_raster, strip
+from worldmodel.viz.filters import filter_grid
 from worldmodel.viz.future import Future, doubt_grid, future_frames, future_grid
 from worldmodel.viz.layout import encode_png, grid, stack, write_text
 from worldmodel.viz.report import AgentResult, Comparison, Media, ReportInputs, Section, Table, render_report
@@ -33,6 +34,7 @@ __all__ = [
     "encode_video",
     "episode_frames",
     "evaluate_field",
+    "filter_grid",
     "future_frames",
     "future_grid",
     "grid",

@@ -1,0 +1,118 @@
+"""Linear decoders of codes: dictionaries of patches, of overlapping kernels, of kernels bound to their place.
+
+A dictionary says what is decoded (`targets`), which part of an encoder's map belongs to it (`aligned`), and
+how (`forward`, its transpose `adjoint`, and `bound`, its greatest squared gain). Codes are `(B, Z, ...)`.
+"""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from worldmodel.nn import Configured
+from worldmodel.nn.sparse import lipschitz
+from worldmodel.ssl.columns import Columns, Unit
+from worldmodel.ssl.prepare import Prepare
+
+
+class Dictionary(Configured):
+    """What every dictionary offers.
+
+    Attributes:
+        weight: the atoms, a column each, once attached.
+        atoms: how many there are: entries of a code.
+    """
+
+    weight: nn.Parameter
+    atoms: int
+    columns: Columns
+
+    def attach(self, channels: int, stride: tuple[int, int], cells: tuple[int, int]) -> None:
+        """Makes the atoms, for frames of so many channels whose map has so many cells."""
+        raise NotImplementedError
+
+    def targets(self, frame: Float[Tensor, "B C H W"]) -> Float[Tensor, "N D *S"]:
+        """Returns what is decoded; the sides of the frame are multiples of the stride."""
+        raise NotImplementedError
+
+    def aligned(self, cells: Float[Tensor, "B F H W"]) -> Float[Tensor, "N F *S"]:
+        """Returns a map of features laid out like codes."""
+        raise NotImplementedError
+
+    def forward(self, code: Float[Tensor, "N Z *C"]) -> Float[Tensor, "N D *S"]:
+        """Returns what the code stands for."""
+        raise NotImplementedError
+
+    def adjoint(self, target: Float[Tensor, "N D *S"]) -> Float[Tensor, "N Z *C"]:
+        """Returns the transposed map: how much of each atom there is."""
+        raise NotImplementedError
+
+    def bound(self) -> Float[Tensor, ""]:
+        """Returns at least the greatest `|forward(z)|^2` of codes of norm one."""
+        raise NotImplementedError
+
+    def normalise(self) -> None:
+        """Makes the atoms again what they may be, after a step of the optimiser."""
+        with torch.no_grad():
+            self.weight.copy_(self.columns(self.weight))
+
+    def refit(self, frames: Float[Tensor, "B C H W"]) -> None:
+        """Fits what has a closed form to many frames."""
+
+
+class PatchDictionary(Dictionary):
+    """Each cell's patch is coded alone: `y = D z`.
+
+    Args:
+        atoms: columns of `D`.
+        margin: cells around its own that a patch takes in on each side, along and across.
+        columns: what they may be.
+        prepare: what is done to patches before.
+    """
+
+    def __init__(
+        self,
+        atoms: int,
+        *,
+        margin: Sequence[int] = (0, 0),
+        columns: Columns | None = None,
+        prepare: Prepare | None = None,
+    ) -> None:
+        super().__init__()
+        self.atoms, self.margin = atoms, (int(margin[0]), int(margin[1]))
+        self.columns = Unit() if columns is None else columns
+        self.prepare = Prepare() if prepare is None else prepare
+
+    def attach(self, channels: int, stride: tuple[int, int], cells: tuple[int, int]) -> None:
+        self.stride = stride
+        self.padding = (self.margin[0] * stride[0], self.margin[1] * stride[1])
+        self.size = (stride[0] + 2 * self.padding[0], stride[1] + 2 * self.padding[1])
+        pixels = channels * self.size[0] * self.size[1]
+        self.prepare.attach(pixels)
+        self.weight = nn.Parameter(self.columns(torch.randn(pixels, self.atoms)))
+
+    def targets(self, frame: Float[Tensor, "B C H W"]) -> Float[Tensor, "N D"]:
+        return self.prepare(self._patches(frame))
+
+    def _patches(self, frame: Tensor) -> Float[Tensor, "N D"]:
+        return F.unfold(frame, self.size, padding=self.padding, stride=self.stride).mT.flatten(0, 1)
+
+    def aligned(self, cells: Float[Tensor, "B F H W"]) -> Float[Tensor, "N F"]:
+        return cells.permute(0, 2, 3, 1).flatten(0, 2)
+
+    def forward(self, code: Float[Tensor, "N Z"]) -> Float[Tensor, "N D"]:
+        return code @ self.weight.T
+
+    def adjoint(self, target: Float[Tensor, "N D"]) -> Float[Tensor, "N Z"]:
+        return target @ self.weight
+
+    def bound(self) -> Float[Tensor, ""]:
+        return lipschitz(self.weight)
+
+    def refit(self, frames: Float[Tensor, "B C H W"]) -> None:
+        with torch.no_grad():
+            patches = self._patches(frames)
+            self.prepare.refit(patches)
+            self.weight.copy_(self.columns.refit(self.weight, self.prepare(patches)))

@@ -1,0 +1,106 @@
+"""Penalties `R(z)` of codes, with their proximal maps: what keeps an energy from being low everywhere.
+
+Codes are `(B, Z)` or maps `(B, Z, H, W)`; a penalty is a number for each row or cell.
+"""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from worldmodel.nn import Configured
+from worldmodel.nn.sparse import group_shrink, pool_norms, pool_shrink, soft_threshold, torus_pools
+
+
+class Penalty(Configured):
+    """No penalty at all, and what every other one has to offer."""
+
+    def forward(self, code: Float[Tensor, "B Z *C"]) -> Float[Tensor, "B *C"]:
+        """Returns the penalty of each code."""
+        return torch.zeros_like(code[:, 0])
+
+    def shrink(
+        self, value: Float[Tensor, "B Z *C"], before: Float[Tensor, "B Z *C"], step: Tensor
+    ) -> Float[Tensor, "B Z *C"]:
+        """Returns the proximal map of `step R` at `value`; `before` is the code that led there.
+
+        A step of zero leaves what is allowed as it is.
+        """
+        return value
+
+
+class L1(Penalty):
+    """`weight sum_i |z_i|`: few entries are not zero."""
+
+    def __init__(self, weight: float = 0.1) -> None:
+        super().__init__()
+        self.weight = weight
+
+    def forward(self, code: Float[Tensor, "B Z *C"]) -> Float[Tensor, "B *C"]:
+        return self.weight * code.abs().sum(1)
+
+    def shrink(
+        self, value: Float[Tensor, "B Z *C"], before: Float[Tensor, "B Z *C"], step: Tensor
+    ) -> Float[Tensor, "B Z *C"]:
+        return soft_threshold(value, self.weight * step)
+
+
+class NonNegative(Penalty):
+    """`weight sum_i z_i`, and no entry below zero: parts are there or not, and never cancel out."""
+
+    def __init__(self, weight: float = 0.1) -> None:
+        super().__init__()
+        self.weight = weight
+
+    def forward(self, code: Float[Tensor, "B Z *C"]) -> Float[Tensor, "B *C"]:
+        return self.weight * code.sum(1)
+
+    def shrink(
+        self, value: Float[Tensor, "B Z *C"], before: Float[Tensor, "B Z *C"], step: Tensor
+    ) -> Float[Tensor, "B Z *C"]:
+        return (value - self.weight * step).clamp_min(0)
+
+
+class Group(Penalty):
+    """`weight sum_g |z_g|_2` over groups of `size` units in a row: few groups, all of each."""
+
+    def __init__(self, weight: float = 0.1, *, size: int = 4) -> None:
+        super().__init__()
+        self.weight, self.size = weight, size
+
+    def forward(self, code: Float[Tensor, "B Z *C"]) -> Float[Tensor, "B *C"]:
+        return self.weight * torch.linalg.vector_norm(code.unflatten(1, (-1, self.size)), dim=2).sum(1)
+
+    def shrink(
+        self, value: Float[Tensor, "B Z *C"], before: Float[Tensor, "B Z *C"], step: Tensor
+    ) -> Float[Tensor, "B Z *C"]:
+        return group_shrink(value, self.size, self.weight * step)
+
+
+class Topographic(Penalty):
+    """`weight sum_p |z_p|_2` over overlapping square pools on a sheet whose edges meet (Kavukcuoglu 2009).
+
+    Units that are active together come to lie side by side.
+
+    Args:
+        rows: of the sheet.
+        columns: of the sheet; the code has `rows * columns` units.
+        side: of a pool.
+        floor: activity below which a pool's norm is rounded off.
+    """
+
+    pools: Tensor
+
+    def __init__(
+        self, rows: int, columns: int, *, weight: float = 0.05, side: int = 3, floor: float = 0.03
+    ) -> None:
+        super().__init__()
+        self.weight, self.floor = weight, floor
+        self.register_buffer("pools", torus_pools(rows, columns, side=side), persistent=False)
+
+    def forward(self, code: Float[Tensor, "B Z *C"]) -> Float[Tensor, "B *C"]:
+        return self.weight * pool_norms(code, self.pools, floor=self.floor).sum(1)
+
+    def shrink(
+        self, value: Float[Tensor, "B Z *C"], before: Float[Tensor, "B Z *C"], step: Tensor
+    ) -> Float[Tensor, "B Z *C"]:
+        return pool_shrink(value, before, self.pools, threshold=self.weight * step, floor=self.floor)
