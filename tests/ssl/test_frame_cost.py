@@ -108,6 +108,14 @@ def test_squared_error_says_grey_where_the_pixel_is_red_green_or_blue(result: Sa
     result(f"least squares says ({said}), which no pixel is; classes keep the odds")
 
 
+def test_the_nearest_point_of_the_grid_is_the_nearest() -> None:
+    torch.manual_seed(0)
+    cost = QuantisedCrossEntropy(num_levels=5, low=-1.0, high=0.5, channels=3)
+    target = 3 * torch.rand(2, 3, 4, 4) - 1.8
+    far = torch.cdist(target.movedim(1, -1).reshape(-1, 3), cost.points)
+    torch.testing.assert_close(far.gather(1, cost.nearest(target).reshape(-1, 1))[:, 0], far.min(1).values)
+
+
 def test_rare_levels_are_given_weight() -> None:
     """Zhang et al. 2016, equation 4: weights fall with the frequency, and a pixel counts one on average."""
     cost = QuantisedCrossEntropy(num_levels=2, rebalance=0.5)

@@ -7,21 +7,28 @@ import pytest
 import torch
 import torch.nn.functional as F
 from scipy.ndimage import distance_transform_edt
-from sklearn.linear_model import LinearRegression
+from skimage import data
+from sklearn.linear_model import LinearRegression, LogisticRegression
 from torch import Tensor, nn
 
 from tests.ssl.patch import PatchEncoder, digits, learn, minimise
-from worldmodel.nn import FrameEncoder, SquaredError
+from worldmodel.nn import FrameCost, FrameEncoder, QuantisedCrossEntropy, SquaredError
 from worldmodel.ssl import (
+    Colours,
     Downscaled,
+    FeatureShare,
     FrameClip,
     FutureFrames,
     HiddenBox,
     MaskedFrames,
     MaskingNoise,
+    OtherChannels,
     Reconstruct,
+    Sum,
     blank,
+    coloured,
 )
+from worldmodel.ssl.source import CHROMA
 
 Say = Callable[[str], None]
 
@@ -132,10 +139,12 @@ def test_inpainting_beats_filling_in(result: Say) -> None:
     result("squared error in the hole: " + ", ".join(f"{name} {value:.3f}" for name, value in errors.items()))
 
 
-def dense(features: int) -> PatchEncoder:
+def dense(features: int, *, channels: int = 1, size: tuple[int, int] = (8, 8)) -> PatchEncoder:
     """A small network on whole digits."""
-    encoder = PatchEncoder(1, features, (8, 8))
-    encoder.layers = nn.Sequential(nn.Conv2d(1, 128, 8), nn.SiLU(), nn.Conv2d(128, features, 1), nn.SiLU())
+    encoder = PatchEncoder(channels, features, size)
+    encoder.layers = nn.Sequential(
+        nn.Conv2d(channels, 128, size), nn.SiLU(), nn.Conv2d(128, features, 1), nn.SiLU()
+    )
     return encoder
 
 
@@ -168,7 +177,7 @@ def test_super_resolution_is_regression_and_beats_bicubic(result: Say) -> None:
     signal = [-10 * (one - held_out).square().mean().log10().item() for one in (ours, bicubic)]
     assert signal[0] > signal[1] + 2
     result(
-        f"error {loss:.5f} (least squares {least:.5f}); unseen digits {signal[0]:.1f} dB, bicubic {signal[1]:.1f}"
+        f"error {loss:.4f} (least squares {least:.4f}); unseen {signal[0]:.1f} dB, bicubic {signal[1]:.1f} dB"
     )
 
 
@@ -226,3 +235,80 @@ def test_a_hidden_frame_is_as_well_told_as_it_can_be(result: Say) -> None:
     result(
         f"squared error {found:.3f} (conditional variance {least:.3f}, the frame before copied {copied:.3f})"
     )
+
+
+@pytest.mark.slow
+@pytest.mark.proof("G5")
+def test_photographs_get_their_colours_by_classes_with_weights(result: Say) -> None:
+    """Squared error and plain classes are paler than the truth, rebalanced classes are not."""
+    photos = [data.astronaut(), data.chelsea(), data.coffee(), data.rocket()]
+    tiles = torch.cat([squares(one, 16) for one in photos])
+    clip, chroma = FrameClip(frames=tiles[:, None]), {}
+    classes = {"num_levels": 11, "low": -1.0, "high": 1.0, "channels": 2}
+    costs: dict[str, FrameCost] = {
+        "squared error": SquaredError(),
+        "classes": QuantisedCrossEntropy(**classes, rebalance=1.0),
+        "rare ones weighted": QuantisedCrossEntropy(**classes, rebalance=0.5),
+    }
+    for name, cost in costs.items():
+        torch.manual_seed(0)
+        encoder = PatchEncoder(3, 24, (4, 4))
+        encoder.layers.extend([nn.SiLU(), nn.Conv2d(24, 24, 3, padding=1)])
+        objective = Reconstruct(width=0, source=Colours(), cost=cost)
+        objective.attach(encoder, blank((1, 3, 16, 16)))
+        objective.refit(encoder, [clip])
+        learn(objective, encoder, clip, steps=100, lr=5e-3, batch=16)
+        with torch.no_grad():
+            pair = objective.pair(clip)
+            chroma[name] = (CHROMA * objective.predict(encoder, pair)).norm(dim=1).mean().item()
+    chroma["truth"] = (CHROMA * pair.target).norm(dim=1).mean().item()
+    pale = max(chroma["squared error"], chroma["classes"])
+    assert pale < 0.95 * chroma["truth"] and chroma["rare ones weighted"] > chroma["truth"]
+    torch.testing.assert_close(coloured(pair.seen[:, 0], pair.target), tiles, atol=1e-3, rtol=0)
+    result("mean chroma: " + ", ".join(f"{name} {value:.1f}" for name, value in chroma.items()))
+
+
+def squares(photo: np.ndarray, side: int) -> Tensor:
+    """A photograph at a quarter of its size, in square tiles, `(B, 3, side, side)`."""
+    image = F.avg_pool2d(torch.from_numpy(photo).float().movedim(-1, 0) / 255, 4)
+    rows, columns = (size // side for size in image.shape[1:])
+    tiles = image[:, : rows * side, : columns * side].unflatten(2, (columns, side)).unflatten(1, (rows, side))
+    return tiles.movedim((1, 3), (0, 1)).flatten(0, 1)
+
+
+@pytest.mark.proof("G6")
+def test_a_split_brain_knows_more_than_its_halves(result: Say) -> None:
+    """The upper half of a digit in one channel, the lower in the other: together they say which digit."""
+    torch.manual_seed(0)
+    image, digit = digits()
+    halves = image.unflatten(2, (2, 4)).squeeze(1)  # (B, 2, 4, 8)
+    encoder = dense(32, channels=2, size=(4, 8))
+    parts = {
+        str(one): Reconstruct(
+            width=64,
+            cost=SquaredError(),
+            source=OtherChannels(seen=[one], target=[1 - one]),
+            bottleneck=FeatureShare(index=one, of=2),
+        )
+        for one in (0, 1)
+    }
+    objective = Sum(parts)
+    objective.attach(encoder, blank((1, 2, 4, 8)))
+    learn(objective, encoder, FrameClip(frames=halves[:1000, None]), steps=400)
+    codes = []
+    for part in parts.values():
+        assert part.bottleneck is not None
+        with torch.no_grad():
+            codes.append(part.bottleneck(encoder(part.pair(FrameClip(halves[:, None])).seen[:, 0]))[0])
+    score = {
+        name: accuracy(code.flatten(1), digit)
+        for name, code in {"upper": codes[0], "lower": codes[1], "both": codes[0] + codes[1]}.items()
+    }
+    assert score["both"] > max(score["upper"], score["lower"]) + 0.05
+    result("accuracy of a linear probe: " + ", ".join(f"{name} {value:.2f}" for name, value in score.items()))
+
+
+def accuracy(code: Tensor, label: Tensor, *, known: int = 1000) -> float:
+    """Of a linear classifier on what the first rows tell."""
+    found = LogisticRegression(max_iter=500).fit(code[:known].numpy(), label[:known].numpy())
+    return float(found.score(code[known:].numpy(), label[known:].numpy()))

@@ -163,8 +163,8 @@ class QuantisedCrossEntropy(FrameCost):
         temperature: float = 0.38,
     ) -> None:
         super().__init__()
-        self.rebalance, self.temperature = rebalance, temperature
-        level = torch.linspace(low, high, num_levels)
+        self.num_levels, self.rebalance, self.temperature = num_levels, rebalance, temperature
+        level = torch.linspace(low, high, num_levels)  # points are in the order of its product
         points = torch.cartesian_prod(*[level] * channels).reshape(-1, channels)
         self.register_buffer("points", points)  # (Q, C)
         self.register_buffer("prior", torch.full((len(points),), 1 / len(points)))
@@ -179,7 +179,11 @@ class QuantisedCrossEntropy(FrameCost):
 
     def nearest(self, target: Float[Tensor, "B C H W"]) -> Int[Tensor, "B H W"]:
         """Returns the index of the point nearest to each pixel."""
-        return (target.movedim(1, -1).unsqueeze(-2) - self.points).square().sum(-1).argmin(-1)
+        low, high = self.points[0, :, None, None], self.points[-1, :, None, None]
+        last = self.num_levels - 1
+        level = ((target - low) / (high - low) * last).round().clamp(0, last).long()
+        place = self.num_levels ** torch.arange(target.shape[1] - 1, -1, -1, device=target.device)
+        return (level * place[:, None, None]).sum(1)
 
     def weights(self) -> Float[Tensor, " Q"]:
         """Returns what a pixel of each point counts; its mean over pixels is one."""
