@@ -6,13 +6,27 @@ from itertools import pairwise
 
 import pytest
 import torch
+from sklearn.datasets import load_digits
 from sklearn.decomposition import sparse_encode
 
 from tests.ssl.patch_training import PatchEncoder, learn
 from tests.ssl.photos import patches
 from worldmodel.nn import sparse
-from worldmodel.ssl import FISTA, L1, Latent, PatchDictionary
-from worldmodel.ssl.filter import orientation
+from worldmodel.nn.lista import LISTA
+from worldmodel.nn.sparse_conv import conv_decode
+from worldmodel.ssl import (
+    FISTA,
+    ISTA,
+    L1,
+    ConvDictionary,
+    Guess,
+    Latent,
+    NonNegative,
+    NonNegativeUnit,
+    PatchDictionary,
+    Problem,
+)
+from worldmodel.ssl.filter import orientation, participation
 
 Say = Callable[[str], None]
 
@@ -124,3 +138,92 @@ def test_an_encoder_predicts_the_codes_of_photographs(result: Say) -> None:
         f"{share:.0%} of 128 atoms oriented, the encoder's filters like them (cosine {alike:.2f}); two "
         f"steps from its guess leave {gap:.2f} of the energy that two from zero do"
     )
+
+
+@pytest.mark.proof("B5")
+def test_a_learnt_encoder_of_three_steps_is_worth_many_of_ista(result: Say) -> None:
+    dictionary = sparse.unit_columns(patches(128, 8, seed=2).flatten(1).T)
+    known, new = patches(2000, 8).flatten(1), patches(200, 8, seed=1).flatten(1)
+    codes = sparse.fista(known, dictionary, 0.5, num_steps=100)
+    best = sparse.fista(new, dictionary, 0.5, num_steps=300)
+    net = LISTA(64, 128, num_steps=2)
+    net.unroll(dictionary, 0.5)
+
+    def wrong(code: torch.Tensor) -> float:
+        return float((code - best).detach().square().sum(1).mean())
+
+    torch.testing.assert_close(net(new), sparse.ista(new, dictionary, 0.5, num_steps=3), atol=1e-5, rtol=0)
+    optimizer = torch.optim.Adam(net.parameters(), lr=1e-3)
+    for _ in range(300):
+        chosen = torch.randint(len(known), (100,))
+        optimizer.zero_grad()
+        (net(known[chosen]) - codes[chosen]).square().sum(1).mean().backward()
+        optimizer.step()
+    learnt = wrong(net(new))
+    ista = {steps: wrong(sparse.ista(new, dictionary, 0.5, num_steps=steps)) for steps in (3, 20)}
+    assert learnt < 0.65 * ista[3] and learnt < ista[20]
+    result(f"code error of 3 learnt steps {learnt:.1f}, of ISTA's 3 {ista[3]:.1f}, of its 20 {ista[20]:.1f}")
+
+
+def digits() -> tuple[torch.Tensor, torch.Tensor]:
+    pixels, label = load_digits(return_X_y=True)
+    return torch.tensor(pixels / 16, dtype=torch.float32).reshape(-1, 1, 8, 8), torch.tensor(label)
+
+
+@pytest.mark.proof("B6")
+def test_digits_are_made_of_strokes(result: Say) -> None:
+    images, _ = digits()
+    objective = Latent(
+        PatchDictionary(64, columns=NonNegativeUnit()), penalty=NonNegative(0.05), infer=Guess()
+    )
+    model = learn(objective, images[:1500], encoder=PatchEncoder(1, 8, 64), steps=300, lr=0.02, batch=200)
+    with torch.no_grad():
+        held_out = objective.problem(model.encoder, images[1500:])
+        code = objective.infer(held_out)
+        lost = float(
+            (objective.dictionary(code) - held_out.target).square().sum() / held_out.target.square().sum()
+        )
+    atoms = objective.dictionary.weight.detach().T.unflatten(1, (8, 8))
+    spread = float(participation(atoms).median())
+    whole = float(participation(principal(images - images.mean(0), 30).T.unflatten(1, (8, 8))).median())
+    assert spread < 0.5 * whole and lost < 0.1
+    assert float(atoms.min()) >= 0 and float(code.min()) >= 0
+    result(f"atoms spread over {spread:.0%} of the pixels (PCA {whole:.0%}), {lost:.0%} of new digits lost")
+
+
+def conv_matrix(kernels: torch.Tensor, cells: tuple[int, int]) -> torch.Tensor:
+    """The convolution as a matrix, column by column."""
+    units = torch.eye(len(kernels) * cells[0] * cells[1], dtype=kernels.dtype)
+    codes = units.unflatten(1, (len(kernels), *cells))
+    return conv_decode(codes, kernels, stride=(1, 1), padding=(2, 2)).flatten(1).T
+
+
+@pytest.mark.proof("B7")
+def test_convolutional_codes_have_the_energy_of_scikit_learn(result: Say) -> None:
+    dictionary = ConvDictionary(6, reach=(2, 2))
+    dictionary.attach(1, (1, 1), (9, 9))
+    dictionary.double()
+    target = patches(3, 9).double()
+    problem = Problem(target, torch.zeros(3, 6, 9, 9, dtype=torch.float64), dictionary, L1(0.3))
+    with torch.no_grad():
+        energies = [float(problem.energy(ISTA(steps)(problem))) for steps in range(20)]
+        assert all(after < before for before, after in pairwise(energies))
+        found = float(problem.energy(FISTA(600)(problem)))
+        matrix = conv_matrix(dictionary.kernels, (9, 9))
+    code = sparse_encode(
+        target.flatten(1).numpy(), matrix.T.numpy(), algorithm="lasso_cd", alpha=0.3, max_iter=100_000
+    )
+    least = lasso(torch.from_numpy(code), target.flatten(1), matrix, 0.3) / 81
+    assert abs(found / least - 1) < 1e-5
+    result(f"energy within {abs(found / least - 1):.0e} of scikit-learn's on the explicit matrix")
+
+
+@pytest.mark.slow
+@pytest.mark.proof("B7")
+def test_kernels_of_photographs_become_oriented(result: Say) -> None:
+    objective = Latent(ConvDictionary(24, reach=(4, 4)), penalty=L1(1.5), infer=FISTA(8))
+    found = patches(1000, 28)
+    learn(objective, found, encoder=PatchEncoder(1, 1, 4), steps=120, lr=0.05, batch=8)
+    share = oriented(objective.dictionary.kernels[:, 0].detach())
+    assert share > 0.4
+    result(f"{share:.0%} of 24 kernels of photographs are oriented (random ones: none)")

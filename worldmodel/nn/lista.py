@@ -41,7 +41,7 @@ class LISTA(Configured):
             self.mix.weight.copy_(torch.eye(dictionary.shape[1]) - dictionary.T @ dictionary / bound)
             self.threshold.fill_(weight / bound)
 
-    def forward(self, target: Float[Tensor, "B D"]) -> Float[Tensor, "B N"]:
+    def forward(self, target: Float[Tensor, "*B D"]) -> Float[Tensor, "*B N"]:
         drive = self.drive(target)
         code = soft_threshold(drive, self.threshold)
         for _ in range(self.num_steps):

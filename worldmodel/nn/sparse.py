@@ -27,7 +27,7 @@ def unit_columns(dictionary: Float[Tensor, "D N"]) -> Float[Tensor, "D N"]:
     return F.normalize(dictionary, dim=0)
 
 
-def soft_threshold(value: Float[Tensor, "*B"], threshold: Float[Tensor, ""] | float) -> Float[Tensor, "*B"]:
+def soft_threshold(value: Float[Tensor, "*B"], threshold: Tensor | float) -> Float[Tensor, "*B"]:
     """Returns `sign(v) max(|v| - threshold, 0)`, the proximal map of the L1 norm."""
     return value.sign() * (value.abs() - threshold).clamp_min(0.0)
 

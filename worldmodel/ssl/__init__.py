@@ -39,7 +39,7 @@ from worldmodel.ssl.corrupt import (
     random_subset,
 )
 from worldmodel.ssl.density import Density, EnergyHead, FrameEnergy, PushUp, ReconstructionEnergy
-from worldmodel.ssl.dictionary import Dictionary, PatchDictionary
+from worldmodel.ssl.dictionary import ConvDictionary, Dictionary, PatchDictionary
 from worldmodel.ssl.embedding import embed, embed_all
 from worldmodel.ssl.estimator import (
     Bits,
@@ -52,8 +52,8 @@ from worldmodel.ssl.estimator import (
     Reference,
     ScoreMatching,
 )
-from worldmodel.ssl.head import Head, LinearHead
-from worldmodel.ssl.infer import FISTA, ISTA, Inference, Problem
+from worldmodel.ssl.head import Head, LinearHead, LISTAHead
+from worldmodel.ssl.infer import FISTA, ISTA, Guess, Inference, Problem
 from worldmodel.ssl.joint import JointEmbed
 from worldmodel.ssl.latent import Latent
 from worldmodel.ssl.objective import Losses, Objective, Pretraining, Sum
@@ -85,6 +85,7 @@ __all__ = [
     "Colours",
     "Columns",
     "Contrast",
+    "ConvDictionary",
     "Corruption",
     "Cosine",
     "Density",
@@ -104,6 +105,7 @@ __all__ = [
     "GaussianNoise",
     "Gibbs",
     "Group",
+    "Guess",
     "Hamiltonian",
     "Head",
     "HiddenBox",
@@ -111,6 +113,7 @@ __all__ = [
     "Inference",
     "InfoNCE",
     "JointEmbed",
+    "LISTAHead",
     "Langevin",
     "Latent",
     "LinearHead",

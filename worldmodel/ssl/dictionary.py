@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from worldmodel.nn import Configured
 from worldmodel.nn.sparse import lipschitz
+from worldmodel.nn.sparse_conv import conv_adjoint, conv_bound, conv_decode
 from worldmodel.ssl.columns import Columns, Unit
 from worldmodel.ssl.prepare import Prepare
 
@@ -116,3 +117,44 @@ class PatchDictionary(Dictionary):
             patches = self._patches(frames)
             self.prepare.refit(patches)
             self.weight.copy_(self.columns.refit(self.weight, self.prepare(patches)))
+
+
+class ConvDictionary(Dictionary):
+    """Kernels at every cell, laid over each other: `Y = sum_k W_k * Z_k`.
+
+    Args:
+        atoms: number of kernels.
+        reach: pixels that they reach beyond their cell on each side, along and across.
+        columns: what the kernels may be, each a column of its pixels.
+    """
+
+    def __init__(self, atoms: int, *, reach: Sequence[int] = (4, 2), columns: Columns | None = None) -> None:
+        super().__init__()
+        self.atoms, self.reach = atoms, (int(reach[0]), int(reach[1]))
+        self.columns = Unit() if columns is None else columns
+
+    def attach(self, channels: int, stride: tuple[int, int], cells: tuple[int, int]) -> None:
+        self.stride = stride
+        self.shape = (self.atoms, channels, stride[0] + 2 * self.reach[0], stride[1] + 2 * self.reach[1])
+        pixels = channels * self.shape[2] * self.shape[3]
+        self.weight = nn.Parameter(self.columns(torch.randn(pixels, self.atoms)))
+
+    @property
+    def kernels(self) -> Float[Tensor, "Z C K L"]:
+        """The atoms as pictures."""
+        return self.weight.T.reshape(self.shape)
+
+    def targets(self, frame: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C H W"]:
+        return frame
+
+    def aligned(self, cells: Float[Tensor, "B F H W"]) -> Float[Tensor, "B F H W"]:
+        return cells
+
+    def forward(self, code: Float[Tensor, "B Z H W"]) -> Float[Tensor, "B C H2 W2"]:
+        return conv_decode(code, self.kernels, stride=self.stride, padding=self.reach)
+
+    def adjoint(self, target: Float[Tensor, "B C H W"]) -> Float[Tensor, "B Z H2 W2"]:
+        return conv_adjoint(target, self.kernels, stride=self.stride, padding=self.reach)
+
+    def bound(self) -> Float[Tensor, ""]:
+        return conv_bound(self.kernels, stride=self.stride)

@@ -4,6 +4,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from worldmodel.nn import Configured
+from worldmodel.nn.lista import LISTA
 
 
 class Head(Configured):
@@ -25,3 +26,21 @@ class LinearHead(Head):
 
     def forward(self, features: Float[Tensor, "B F *C"]) -> Float[Tensor, "B Z *C"]:
         return self.layer(features.movedim(1, -1)).movedim(-1, 1)
+
+
+class LISTAHead(Head):
+    """Shrinkage, a few times, with learnt matrices (`worldmodel.nn.lista`): units explain each other away.
+
+    Args:
+        num_steps: passes through the matrix between the units.
+    """
+
+    def __init__(self, num_steps: int = 3) -> None:
+        super().__init__()
+        self.num_steps = num_steps
+
+    def attach(self, features: int, atoms: int) -> None:
+        self.net = LISTA(features, atoms, num_steps=self.num_steps)
+
+    def forward(self, features: Float[Tensor, "B F *C"]) -> Float[Tensor, "B Z *C"]:
+        return self.net(features.movedim(1, -1)).movedim(-1, 1)
