@@ -19,14 +19,16 @@ from worldmodel.ssl import (
     ISTA,
     L1,
     ConvDictionary,
+    Group,
     Guess,
     Latent,
     NonNegative,
     NonNegativeUnit,
     PatchDictionary,
     Problem,
+    Topographic,
 )
-from worldmodel.ssl.filter import orientation, participation
+from worldmodel.ssl.filter import neighbour_alignment, orientation, participation
 
 Say = Callable[[str], None]
 
@@ -227,3 +229,67 @@ def test_kernels_of_photographs_become_oriented(result: Say) -> None:
     share = oriented(objective.dictionary.kernels[:, 0].detach())
     assert share > 0.4
     result(f"{share:.0%} of 24 kernels of photographs are oriented (random ones: none)")
+
+
+def by_a_pixel(objective: Latent) -> tuple[torch.Tensor, torch.Tensor]:
+    """Codes of patches, and of the same one pixel further."""
+    wide = patches(400, 13, seed=1)
+    shifted = (wide[..., :12, :12], wide[..., :12, 1:])
+    targets = [objective.dictionary.targets(one.contiguous()) for one in shifted]
+    with torch.no_grad():
+        blank = torch.zeros(400, objective.dictionary.atoms)
+        first, second = (
+            FISTA(40)(Problem(one, blank, objective.dictionary, objective.penalty)) for one in targets
+        )
+    return first, second
+
+
+def kept(first: torch.Tensor, second: torch.Tensor) -> float:
+    """The median correlation of units."""
+    return float(torch.cosine_similarity(first - first.mean(0), second - second.mean(0), dim=0).median())
+
+
+def within_groups(angle: torch.Tensor) -> float:
+    """Mean `cos 2 (theta - theta')` of two units of a group; angles are (groups, size)."""
+    size = angle.shape[1]
+    pairs = (2 * (angle[:, :, None] - angle[:, None])).cos().sum((1, 2)) - size
+    return float(pairs.mean() / (size * (size - 1)))
+
+
+@pytest.mark.proof("B13")
+def test_units_of_a_group_see_the_same_orientation(result: Say) -> None:
+    objective = Latent(PatchDictionary(144), penalty=Group(1.5, size=4), infer=FISTA(10))
+    learn(objective, patches(5000, 12), encoder=PatchEncoder(1, 12, 16), steps=120, lr=0.05, batch=200)
+    _, angle = orientation(pictures(objective.dictionary.weight))
+    alike = within_groups(angle.unflatten(0, (-1, 4)))
+    chance = within_groups(angle[torch.randperm(144)].unflatten(0, (-1, 4)))
+    first, second = by_a_pixel(objective)
+    pools = kept(*(one.unflatten(1, (-1, 4)).norm(dim=2) for one in (first, second)))
+    units = kept(first.abs(), second.abs())
+    assert alike > 0.6 and abs(chance) < 0.25
+    assert pools > units + 0.05
+    result(
+        f"cos 2 dtheta within groups {alike:.2f} (shuffled {chance:.2f}); correlation over a shift "
+        f"by a pixel: groups {pools:.2f}, units {units:.2f}"
+    )
+
+
+@pytest.mark.proof("B14")
+def test_neighbours_on_the_sheet_see_alike(result: Say) -> None:
+    penalty = Topographic(12, 12, weight=0.3, side=3, floor=0.1)
+    objective = Latent(PatchDictionary(144), penalty=penalty, infer=FISTA(15))
+    learn(objective, patches(5000, 12), encoder=PatchEncoder(1, 12, 16), steps=120, lr=0.05, batch=200)
+    filters = pictures(objective.dictionary.weight)
+    _, angle = orientation(filters)
+    alike = float(neighbour_alignment(angle.unflatten(0, (12, 12))))
+    chance = float(neighbour_alignment(angle[torch.randperm(144)].unflatten(0, (12, 12))))
+    first, second = by_a_pixel(objective)
+    pools = kept(*(sparse.pool_norms(one, penalty.pools) for one in (first, second)))
+    units, signed = kept(first.abs(), second.abs()), kept(first, second)
+    assert alike > 0.45 and abs(chance) < 0.25
+    assert oriented(filters) > 0.6
+    assert pools > units + 0.1 and units > signed
+    result(
+        f"cos 2 dtheta of neighbours {alike:.2f} (shuffled {chance:.2f}); correlation over a shift "
+        f"by a pixel: pools {pools:.2f}, units {units:.2f}, with their sign {signed:.2f}"
+    )
