@@ -41,6 +41,7 @@ from worldmodel.nn.regulariser import (
     participation_ratio,
 )
 from worldmodel.nn.stack import Masks, Stack
+from worldmodel.nn.vit import PartialEncoder, PatchTransformer, attention_blocks, positions, read_cells
 
 __all__ = [
     "LOG_VAR_MAX",
@@ -65,12 +66,15 @@ __all__ = [
     "MapDecoder",
     "MapExpander",
     "Masks",
+    "PartialEncoder",
+    "PatchTransformer",
     "QuantisedCrossEntropy",
     "Regulariser",
     "ResidualBlock",
     "SquaredError",
     "Stack",
     "TiedDecoder",
+    "attention_blocks",
     "config_of",
     "cropped",
     "dropout_mask",
@@ -85,6 +89,8 @@ __all__ = [
     "infer_by_search",
     "normal_kl",
     "participation_ratio",
+    "positions",
+    "read_cells",
     "reparametrised",
     "stride_of",
     "transposed",

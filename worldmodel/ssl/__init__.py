@@ -56,6 +56,7 @@ from worldmodel.ssl.head import Head, LinearHead, LISTAHead
 from worldmodel.ssl.infer import FISTA, ISTA, Guess, Inference, Problem
 from worldmodel.ssl.joint import JointEmbed
 from worldmodel.ssl.latent import Latent
+from worldmodel.ssl.masked import MaskedAutoEncoder
 from worldmodel.ssl.objective import Losses, Objective, Pretraining, Sum
 from worldmodel.ssl.penalty import L1, Group, NonNegative, Penalty, Topographic
 from worldmodel.ssl.prepare import Centre, Prepare, Whiten
@@ -119,6 +120,7 @@ __all__ = [
     "LinearHead",
     "Losses",
     "Margin",
+    "MaskedAutoEncoder",
     "MaskedFrames",
     "MaskingNoise",
     "Metropolis",

@@ -1,0 +1,84 @@
+"""The masked auto-encoder (He et al. 2022): a few patches are read, the others are told from them."""
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from worldmodel.nn import BinaryCrossEntropy, FrameCost, cropped, features_of, stride_of, unshuffle
+from worldmodel.nn.vit import attention_blocks, positions, read_cells
+from worldmodel.ssl.clip import FrameClip
+from worldmodel.ssl.corrupt import random_subset
+from worldmodel.ssl.objective import Losses, Objective
+
+
+class MaskedAutoEncoder(Objective):
+    """Most cells of each frame are hidden; the cost looks at these alone.
+
+    The encoder works on the visible cells only (`worldmodel.nn.PatchTransformer`; one that convolves is shown
+    black patches instead). A smaller transformer, thrown away afterwards, puts a learnt token in place of
+    each hidden cell and gives the pixels back.
+
+    Args:
+        ratio: of cells hidden.
+        width: of the decoder, a multiple of four and of the heads.
+        depth: of the decoder.
+        heads: of its attention.
+        cost: None: binary cross-entropy.
+    """
+
+    token: nn.Parameter
+
+    def __init__(
+        self,
+        *,
+        ratio: float = 0.75,
+        width: int = 32,
+        depth: int = 1,
+        heads: int = 4,
+        cost: FrameCost | None = None,
+    ) -> None:
+        super().__init__()
+        self.ratio, self.width = ratio, width
+        self.cost = BinaryCrossEntropy() if cost is None else cost
+        self.blocks = attention_blocks(width, depth=depth, heads=heads)
+
+    def attach(self, encoder: nn.Module, clip: FrameClip) -> None:
+        self.cell = stride_of(encoder)
+        pixels = self.cost.outputs(clip.frames.shape[2]) * self.cell[0] * self.cell[1]
+        self.narrow = nn.Linear(features_of(encoder), self.width)
+        self.token = nn.Parameter(0.02 * torch.randn(self.width))
+        self.pixels = nn.Sequential(nn.LayerNorm(self.width), nn.Linear(self.width, pixels))
+
+    def forward(self, encoder: nn.Module, clip: FrameClip) -> Losses:
+        frame = clip.frames.flatten(0, 1)
+        hidden = self.hidden(frame)
+        output = self.decoded(encoder, frame, hidden)
+        return {"loss": self.cost(output, frame, cropped(self.mask(hidden, frame), frame))}
+
+    def hidden(self, frame: Float[Tensor, "B C H W"]) -> Bool[Tensor, "B N"]:
+        """Draws the cells to be hidden, equally many of each frame."""
+        rows, columns = self._grid(frame)
+        return random_subset(frame.shape[0], rows * columns, self.ratio, device=frame.device)
+
+    def decoded(
+        self, encoder: nn.Module, frame: Float[Tensor, "B C H W"], hidden: Bool[Tensor, "B N"]
+    ) -> Float[Tensor, "B O H W"]:
+        """Returns the decoder's outputs for frames of which some cells are hidden."""
+        grid = self._grid(frame)
+        padding = (0, grid[1] * self.cell[1] - frame.shape[-1], 0, grid[0] * self.cell[0] - frame.shape[-2])
+        num_seen = int((~hidden[0]).sum())
+        cells = hidden.int().argsort(dim=1, stable=True)[:, :num_seen]
+        codes = self.narrow(read_cells(encoder, F.pad(frame, padding), cells, stride=self.cell))
+        tokens = self.token.expand(*hidden.shape, -1).to(codes)
+        tokens = tokens.scatter(1, cells[..., None].expand(-1, -1, self.width), codes)
+        outputs = self.pixels(self.blocks(tokens + positions(grid, self.width).to(codes)))
+        return cropped(unshuffle(outputs.mT.unflatten(2, grid), self.cell), frame)
+
+    def mask(self, hidden: Bool[Tensor, "B N"], frame: Float[Tensor, "B C H W"]) -> Tensor:
+        """Returns hidden cells as pixels, `(B, 1, H2, W2)`: one where hidden."""
+        cells = hidden.to(frame).unflatten(1, self._grid(frame))[:, None]
+        return cells.repeat_interleave(self.cell[0], 2).repeat_interleave(self.cell[1], 3)
+
+    def _grid(self, frame: Float[Tensor, "B C H W"]) -> tuple[int, int]:
+        return -(-frame.shape[-2] // self.cell[0]), -(-frame.shape[-1] // self.cell[1])
