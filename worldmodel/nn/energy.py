@@ -3,6 +3,7 @@
 F = min_z E(z)        or, at a temperature,        F = -1/b log mean_z exp(-b E(z))
 """
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -78,7 +79,7 @@ def infer_by_search(
 def free_energy(energies: Float[Tensor, "N B"], *, inverse_temperature: float) -> Float[Tensor, " B"]:
     """Returns `-1/b log mean_z exp(-b E)`: the mean energy for `b` near 0, the least for large `b`."""
     b = inverse_temperature
-    mean = torch.logsumexp(-b * energies, dim=0) - torch.tensor(float(len(energies))).log()
+    mean = torch.logsumexp(-b * energies, dim=0) - math.log(len(energies))
     return -mean / b
 
 

@@ -15,7 +15,7 @@ from worldmodel.ssl.agreement import (
     SIGReg,
     VICReg,
 )
-from worldmodel.ssl.bottleneck import FeatureShare
+from worldmodel.ssl.bottleneck import FeatureShare, GaussianBottleneck, Saturating
 from worldmodel.ssl.chain import (
     Contrast,
     FromData,
@@ -52,6 +52,7 @@ from worldmodel.ssl.estimator import (
     Reference,
     ScoreMatching,
 )
+from worldmodel.ssl.frame_penalty import Contraction
 from worldmodel.ssl.head import Head, LinearHead, LISTAHead
 from worldmodel.ssl.infer import FISTA, ISTA, Guess, Inference, Problem
 from worldmodel.ssl.joint import JointEmbed
@@ -85,6 +86,7 @@ __all__ = [
     "Changed",
     "Colours",
     "Columns",
+    "Contraction",
     "Contrast",
     "ConvDictionary",
     "Corruption",
@@ -103,6 +105,7 @@ __all__ = [
     "FromData",
     "FromNoise",
     "FutureFrames",
+    "GaussianBottleneck",
     "GaussianNoise",
     "Gibbs",
     "Group",
@@ -147,6 +150,7 @@ __all__ = [
     "ReconstructionEnergy",
     "Reference",
     "SIGReg",
+    "Saturating",
     "ScoreMatching",
     "SelfDistillation",
     "Shuffled",
