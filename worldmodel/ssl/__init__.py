@@ -26,7 +26,9 @@ from worldmodel.ssl.chain import (
     Metropolis,
     Persistent,
 )
+from worldmodel.ssl.classify import Classify, Question, Transform
 from worldmodel.ssl.clip import FrameClip, blank, from_window
+from worldmodel.ssl.cluster import Clusters
 from worldmodel.ssl.columns import Columns, NonNegativeUnit, Orthonormal, Principal, Unit
 from worldmodel.ssl.corrupt import (
     Corruption,
@@ -61,6 +63,7 @@ from worldmodel.ssl.masked import MaskedAutoEncoder
 from worldmodel.ssl.objective import Losses, Objective, Pretraining, Sum
 from worldmodel.ssl.penalty import L1, Group, NonNegative, Penalty, Topographic
 from worldmodel.ssl.prepare import Centre, Prepare, Whiten
+from worldmodel.ssl.pretext import ArrowOfTime, Flipped, Jigsaw, RelativePatch, Rotated, ShuffledFrames
 from worldmodel.ssl.reconstruct import Reconstruct
 from worldmodel.ssl.source import (
     Colours,
@@ -79,11 +82,14 @@ __all__ = [
     "ISTA",
     "L1",
     "Agreement",
+    "ArrowOfTime",
     "BarlowTwins",
     "Bits",
     "Blurred",
     "Centre",
     "Changed",
+    "Classify",
+    "Clusters",
     "Colours",
     "Columns",
     "Contraction",
@@ -100,6 +106,7 @@ __all__ = [
     "EveryFrame",
     "FeatureShare",
     "FittedNoise",
+    "Flipped",
     "FrameClip",
     "FrameEnergy",
     "FromData",
@@ -116,6 +123,7 @@ __all__ = [
     "HiddenPatches",
     "Inference",
     "InfoNCE",
+    "Jigsaw",
     "JointEmbed",
     "LISTAHead",
     "Langevin",
@@ -145,18 +153,23 @@ __all__ = [
     "Principal",
     "Problem",
     "PushUp",
+    "Question",
     "RatioMatching",
     "Reconstruct",
     "ReconstructionEnergy",
     "Reference",
+    "RelativePatch",
+    "Rotated",
     "SIGReg",
     "Saturating",
     "ScoreMatching",
     "SelfDistillation",
     "Shuffled",
+    "ShuffledFrames",
     "Source",
     "Sum",
     "Topographic",
+    "Transform",
     "TwoViews",
     "Unit",
     "VICReg",
