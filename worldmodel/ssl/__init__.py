@@ -4,6 +4,14 @@ An *encoder* makes a map of a frame, an *objective* tells from clips how good it
 to know: `configs/ssl` puts one together from parts for each system of the literature (docs/ssl.md).
 """
 
+from worldmodel.ssl.adversarial import (
+    Adversarial,
+    Critique,
+    EnergyMargin,
+    FrameGenerator,
+    Logistic,
+    Wasserstein,
+)
 from worldmodel.ssl.agreement import (
     Agreement,
     BarlowTwins,
@@ -29,7 +37,8 @@ from worldmodel.ssl.chain import (
 from worldmodel.ssl.classify import Classify, Question, Transform
 from worldmodel.ssl.clip import FrameClip, blank, from_window
 from worldmodel.ssl.cluster import Clusters
-from worldmodel.ssl.columns import Columns, NonNegativeUnit, Orthonormal, Principal, Unit
+from worldmodel.ssl.columns import Columns, Means, NonNegativeUnit, Orthonormal, Principal, Unit
+from worldmodel.ssl.consistency import CommonFate, Counting, Disagreement
 from worldmodel.ssl.corrupt import (
     Corruption,
     Downscaled,
@@ -41,7 +50,7 @@ from worldmodel.ssl.corrupt import (
     random_subset,
 )
 from worldmodel.ssl.density import Density, EnergyHead, FrameEnergy, PushUp, ReconstructionEnergy
-from worldmodel.ssl.dictionary import ConvDictionary, Dictionary, PatchDictionary
+from worldmodel.ssl.dictionary import ConvDictionary, Dictionary, NetworkDictionary, PatchDictionary
 from worldmodel.ssl.embedding import embed, embed_all
 from worldmodel.ssl.estimator import (
     Bits,
@@ -56,12 +65,15 @@ from worldmodel.ssl.estimator import (
 )
 from worldmodel.ssl.frame_penalty import Contraction
 from worldmodel.ssl.head import Head, LinearHead, LISTAHead
-from worldmodel.ssl.infer import FISTA, ISTA, Guess, Inference, Problem
+from worldmodel.ssl.infer import FISTA, ISTA, Guess, Inference, Nearest, PerSample, Problem, Project
 from worldmodel.ssl.joint import JointEmbed
+from worldmodel.ssl.judged import Judged, PatchCritic
 from worldmodel.ssl.latent import Latent
 from worldmodel.ssl.masked import MaskedAutoEncoder
+from worldmodel.ssl.mixture import Mixture
 from worldmodel.ssl.objective import Losses, Objective, Pretraining, Sum
-from worldmodel.ssl.penalty import L1, Group, NonNegative, Penalty, Topographic
+from worldmodel.ssl.penalty import L1, Ball, Group, NonNegative, Penalty, Topographic
+from worldmodel.ssl.predict import PredictHidden, PredictNext
 from worldmodel.ssl.prepare import Centre, Prepare, Whiten
 from worldmodel.ssl.pretext import ArrowOfTime, Flipped, Jigsaw, RelativePatch, Rotated, ShuffledFrames
 from worldmodel.ssl.reconstruct import Reconstruct
@@ -75,14 +87,17 @@ from worldmodel.ssl.source import (
     Source,
     coloured,
 )
+from worldmodel.ssl.temporal import Temporal
 from worldmodel.ssl.view import Changed, Neighbours, Shuffled, TwoViews, Views
 
 __all__ = [
     "FISTA",
     "ISTA",
     "L1",
+    "Adversarial",
     "Agreement",
     "ArrowOfTime",
+    "Ball",
     "BarlowTwins",
     "Bits",
     "Blurred",
@@ -92,16 +107,21 @@ __all__ = [
     "Clusters",
     "Colours",
     "Columns",
+    "CommonFate",
     "Contraction",
     "Contrast",
     "ConvDictionary",
     "Corruption",
     "Cosine",
+    "Counting",
+    "Critique",
     "Density",
     "Dictionary",
+    "Disagreement",
     "Downscaled",
     "DroppedChannels",
     "EnergyHead",
+    "EnergyMargin",
     "Enumeration",
     "EveryFrame",
     "FeatureShare",
@@ -109,6 +129,7 @@ __all__ = [
     "Flipped",
     "FrameClip",
     "FrameEnergy",
+    "FrameGenerator",
     "FromData",
     "FromNoise",
     "FutureFrames",
@@ -125,19 +146,25 @@ __all__ = [
     "InfoNCE",
     "Jigsaw",
     "JointEmbed",
+    "Judged",
     "LISTAHead",
     "Langevin",
     "Latent",
     "LinearHead",
+    "Logistic",
     "Losses",
     "Margin",
     "MaskedAutoEncoder",
     "MaskedFrames",
     "MaskingNoise",
+    "Means",
     "Metropolis",
     "MinimumFlow",
+    "Mixture",
     "NTXent",
+    "Nearest",
     "Neighbours",
+    "NetworkDictionary",
     "NoiseContrastive",
     "NonNegative",
     "NonNegativeUnit",
@@ -145,13 +172,18 @@ __all__ = [
     "Orthonormal",
     "OtherChannels",
     "Pair",
+    "PatchCritic",
     "PatchDictionary",
     "Penalty",
+    "PerSample",
     "Persistent",
+    "PredictHidden",
+    "PredictNext",
     "Prepare",
     "Pretraining",
     "Principal",
     "Problem",
+    "Project",
     "PushUp",
     "Question",
     "RatioMatching",
@@ -168,12 +200,14 @@ __all__ = [
     "ShuffledFrames",
     "Source",
     "Sum",
+    "Temporal",
     "Topographic",
     "Transform",
     "TwoViews",
     "Unit",
     "VICReg",
     "Views",
+    "Wasserstein",
     "Whiten",
     "blank",
     "coloured",

@@ -1,4 +1,4 @@
-"""Linear decoders of codes: dictionaries of patches, of overlapping kernels, of kernels bound to their place.
+"""Decoders of codes: dictionaries of patches, of overlapping kernels, and networks.
 
 A dictionary says what is decoded (`targets`), which part of an encoder's map belongs to it (`aligned`), and
 how (`forward`, its transpose `adjoint`, and `bound`, its greatest squared gain). Codes are `(B, Z, ...)`.
@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from worldmodel.nn import Configured
+from worldmodel.nn import Configured, MapDecoder
 from worldmodel.nn.sparse import lipschitz
 from worldmodel.nn.sparse_conv import conv_adjoint, conv_bound, conv_decode
 from worldmodel.ssl.columns import Columns, Unit
@@ -19,7 +19,7 @@ from worldmodel.ssl.prepare import Prepare
 
 
 class Dictionary(Configured):
-    """What every dictionary offers.
+    """What every dictionary offers; `adjoint` and `bound` only those that are linear.
 
     Attributes:
         weight: the atoms, a column each, once attached.
@@ -158,3 +158,31 @@ class ConvDictionary(Dictionary):
 
     def bound(self) -> Float[Tensor, ""]:
         return conv_bound(self.kernels, stride=self.stride)
+
+
+class NetworkDictionary(Dictionary):
+    """A network from codes to frames (`worldmodel.nn.MapDecoder`); no bound is known of it.
+
+    Args:
+        atoms: entries of a cell's code.
+        width: channels in between.
+    """
+
+    def __init__(self, atoms: int, *, width: int = 32) -> None:
+        super().__init__()
+        self.atoms, self.width = atoms, width
+
+    def attach(self, channels: int, stride: tuple[int, int], cells: tuple[int, int]) -> None:
+        self.decoder = MapDecoder(self.atoms, channels, stride, width=self.width)
+
+    def targets(self, frame: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C H W"]:
+        return frame
+
+    def aligned(self, cells: Float[Tensor, "B F H W"]) -> Float[Tensor, "B F H W"]:
+        return cells
+
+    def forward(self, code: Float[Tensor, "B Z H W"]) -> Float[Tensor, "B C H2 W2"]:
+        return self.decoder(code)
+
+    def normalise(self) -> None:
+        """Nothing: the codes are what is limited."""

@@ -1,12 +1,14 @@
 """Inference of codes: `argmin_z C(y, Dec z) + pull/2 |z - z'|^2 + R(z)`, by one way or another."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from worldmodel.nn import Configured
+from worldmodel.nn import Configured, FrameCost
+from worldmodel.nn.cluster import nearest
 from worldmodel.nn.sparse import accelerate, descend
 from worldmodel.ssl.dictionary import Dictionary
 from worldmodel.ssl.penalty import Penalty
@@ -22,6 +24,7 @@ class Problem:
         dictionary: Dec.
         penalty: R.
         pull: weight of the distance from the guess.
+        frame_cost: C; half the squared error, summed, when left out. No other has a `gradient` here.
     """
 
     target: Float[Tensor, "N D *S"]
@@ -29,6 +32,7 @@ class Problem:
     dictionary: Dictionary
     penalty: Penalty
     pull: float = 0.0
+    frame_cost: FrameCost | None = None
 
     def start(self) -> Float[Tensor, "N Z *C"]:
         """Returns the guess if it pulls, else zero."""
@@ -45,9 +49,18 @@ class Problem:
 
     def energy(self, code: Float[Tensor, "N Z *C"]) -> Float[Tensor, ""]:
         """Returns what is minimised, of a code (row or cell) on average."""
-        wrong = self.target - self.dictionary(code)
-        squares = 0.5 * wrong.square().sum() + 0.5 * self.pull * (code - self.guess).square().sum()
-        return squares / code[:, 0].numel() + self.penalty(code).mean()
+        return self.cost(code) + self.pull * self.distance(code) + self.penalty(code).mean()
+
+    def cost(self, code: Float[Tensor, "N Z *C"]) -> Float[Tensor, ""]:
+        """Returns C, of a code on average."""
+        decoded = self.dictionary(code)
+        if self.frame_cost is not None:
+            return self.frame_cost(decoded, self.target)
+        return 0.5 * (decoded - self.target).square().sum() / code[:, 0].numel()
+
+    def distance(self, code: Float[Tensor, "N Z *C"]) -> Float[Tensor, ""]:
+        """Returns `1/2 |z - z'|^2`, of a code on average."""
+        return 0.5 * (code - self.guess).square().sum() / code[:, 0].numel()
 
 
 class Inference(Configured):
@@ -99,3 +112,45 @@ class Guess(Inference):
     def forward(self, problem: Problem) -> Float[Tensor, "N Z *C"]:
         guess = problem.guess
         return problem.penalty.shrink(guess, guess, torch.zeros_like(guess[:1, :1]).sum())
+
+
+class Project(Inference):
+    """`z = Dec^T y`, which is exact where the columns are orthonormal. Gradients pass."""
+
+    def forward(self, problem: Problem) -> Float[Tensor, "N Z *C"]:
+        return problem.dictionary.adjoint(problem.target)
+
+
+class Nearest(Inference):
+    """One entry is one, all others zero: the column that is closest, found by trying every one."""
+
+    @torch.no_grad()
+    def forward(self, problem: Problem) -> Float[Tensor, "N Z"]:
+        chosen = nearest(problem.target, problem.dictionary.weight.T)
+        return F.one_hot(chosen, problem.dictionary.atoms).to(problem.target.dtype)
+
+
+class PerSample(Inference):
+    """Adam on every code, kept to what the penalty allows after each step: for decoders of any kind.
+
+    Args:
+        num_steps: for each batch.
+        lr: of Adam.
+    """
+
+    def __init__(self, num_steps: int = 20, *, lr: float = 0.1) -> None:
+        super().__init__()
+        self.num_steps, self.lr = num_steps, lr
+
+    @torch.enable_grad()
+    def forward(self, problem: Problem) -> Float[Tensor, "N Z *C"]:
+        code = problem.start().clone().requires_grad_()
+        told = replace(problem, guess=problem.guess.detach())
+        optimizer = torch.optim.Adam([code], lr=self.lr)
+        for _ in range(self.num_steps):
+            number = code[:, 0].numel()
+            (code.grad,) = torch.autograd.grad(number * told.energy(code), code)
+            optimizer.step()
+            with torch.no_grad():
+                code.copy_(problem.penalty.shrink(code, code, torch.zeros_like(code[:1, :1]).sum()))
+        return code.detach()

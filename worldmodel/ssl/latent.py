@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from worldmodel.nn import encode, features_of, gather, stride_of
+from worldmodel.nn import FrameCost, encode, features_of, gather, stride_of
 from worldmodel.ssl.clip import FrameClip
 from worldmodel.ssl.dictionary import Dictionary
 from worldmodel.ssl.head import Head, LinearHead
@@ -30,6 +30,7 @@ class Latent(Objective):
         pull: weight of `1/2 |z - z'|^2` while z is inferred; 0: the code is the encoder's teacher and
             learns nothing of it.
         amortise: weight of the same while dictionary and encoder learn.
+        cost: C, of a dictionary of whole frames; None: half the squared error, summed over a code's pixels.
         samples: patches (or frames, of a dictionary that overlaps) of a batch that are coded; None: all.
     """
 
@@ -42,6 +43,7 @@ class Latent(Objective):
         head: Head | None = None,
         pull: float = 0.0,
         amortise: float = 1.0,
+        cost: FrameCost | None = None,
         samples: int | None = 2048,
     ) -> None:
         super().__init__()
@@ -49,6 +51,7 @@ class Latent(Objective):
         self.penalty = Penalty() if penalty is None else penalty
         self.infer = FISTA() if infer is None else infer
         self.head = LinearHead() if head is None else head
+        self.cost = cost
         self.pull, self.amortise, self.samples = pull, amortise, samples
 
     def attach(self, encoder: nn.Module, clip: FrameClip) -> None:
@@ -66,15 +69,12 @@ class Latent(Objective):
         if samples is not None and samples < target.shape[0]:
             chosen = torch.randperm(target.shape[0], device=target.device)[:samples]
             target, guess = target[chosen], guess[chosen]
-        return Problem(target, guess, self.dictionary, self.penalty, self.pull)
+        return Problem(target, guess, self.dictionary, self.penalty, self.pull, self.cost)
 
     def forward(self, encoder: nn.Module, clip: FrameClip) -> Losses:
         problem = self.problem(encoder, clip.frames.flatten(0, 1), samples=self.samples)
         code = self.infer(problem)
-        number = code[:, 0].numel()
-        cost = 0.5 * (problem.target - self.dictionary(code)).square().sum() / number
-        distance = 0.5 * (code - problem.guess).square().sum() / number
-        penalty = self.penalty(code).mean()
+        cost, distance, penalty = problem.cost(code), problem.distance(code), self.penalty(code).mean()
         return {
             "loss": cost + self.amortise * distance + penalty,
             "cost": cost,

@@ -104,3 +104,17 @@ class Topographic(Penalty):
         self, value: Float[Tensor, "B Z *C"], before: Float[Tensor, "B Z *C"], step: Tensor
     ) -> Float[Tensor, "B Z *C"]:
         return pool_shrink(value, before, self.pools, threshold=self.weight * step, floor=self.floor)
+
+
+class Ball(Penalty):
+    """No code longer than `radius`, at no price."""
+
+    def __init__(self, radius: float = 1.0) -> None:
+        super().__init__()
+        self.radius = radius
+
+    def shrink(
+        self, value: Float[Tensor, "B Z *C"], before: Float[Tensor, "B Z *C"], step: Tensor
+    ) -> Float[Tensor, "B Z *C"]:
+        length = torch.linalg.vector_norm(value, dim=1, keepdim=True)
+        return value * (self.radius / length.clamp_min(self.radius))
