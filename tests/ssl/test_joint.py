@@ -21,9 +21,9 @@ from worldmodel.ssl import (
     FrameClip,
     InfoNCE,
     JointEmbed,
-    Margin,
     Neighbours,
     NTXent,
+    PairMargin,
     Pretraining,
     SelfDistillation,
     Shuffled,
@@ -31,6 +31,7 @@ from worldmodel.ssl import (
     VICReg,
     embed,
 )
+from worldmodel.ssl.redundancy import bit_entropies, minimum_entropy_code
 
 CONTENT, NUISANCE = 2, 4
 
@@ -97,7 +98,7 @@ def best_possible() -> float:
 
 
 PARTS: dict[str, Callable[[], Pretraining]] = {
-    "siamese": lambda: learn(Margin(1.0, hardest=True)),
+    "siamese": lambda: learn(PairMargin(1.0, hardest=True)),
     "moco": lambda: learn(InfoNCE(0.1, queue=512), momentum=0.95),
     "simclr": lambda: learn(NTXent(0.2)),
     "vicreg": lambda: learn(VICReg()),
@@ -140,6 +141,23 @@ def test_vicreg_finds_what_views_share(result: Callable[[str], None]) -> None:
 @pytest.mark.proof("F11")
 def test_barlow_twins_find_what_views_share(result: Callable[[str], None]) -> None:
     found("barlow", result, at_least=0.8)
+
+
+@pytest.mark.proof("F9")
+def test_a_minimum_entropy_code_takes_mixed_bits_apart(result: Callable[[str], None]) -> None:
+    """Independent bits, mixed by a reversible linear map: the code's bits are independent again."""
+    share = torch.tensor([0.1, 0.25, 0.05, 0.35, 0.15])
+    sources = torch.rand(20_000, 5, generator=torch.Generator().manual_seed(0)) < share
+    mixed = sources.clone()
+    for i, j in ((0, 1), (2, 0), (3, 2), (1, 3), (4, 0), (2, 4)):
+        mixed[:, i] ^= mixed[:, j]
+    code, matrix = minimum_entropy_code(mixed)
+    joint = float(bit_entropies(sources).sum())  # of independent bits
+    before, after = float(bit_entropies(mixed).sum()), float(bit_entropies(code).sum())
+    result(f"sum of bit entropies {before:.2f} to {after:.2f} bit, joint {joint:.2f}")
+    assert before > joint + 0.5 and after == pytest.approx(joint, abs=0.01)
+    again = (mixed.long() @ matrix.long().T) % 2 == 1
+    assert torch.equal(again, code)
 
 
 @pytest.mark.proof("F12")

@@ -42,6 +42,7 @@ from worldmodel.nn.regulariser import (
     participation_ratio,
 )
 from worldmodel.nn.stack import Masks, Stack
+from worldmodel.nn.transition import Transition
 from worldmodel.nn.vit import PartialEncoder, PatchTransformer, attention_blocks, positions, read_cells
 
 __all__ = [
@@ -75,6 +76,7 @@ __all__ = [
     "SquaredError",
     "Stack",
     "TiedDecoder",
+    "Transition",
     "attention_blocks",
     "config_of",
     "cropped",

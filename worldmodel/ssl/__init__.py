@@ -17,8 +17,8 @@ from worldmodel.ssl.agreement import (
     BarlowTwins,
     Cosine,
     InfoNCE,
-    Margin,
     NTXent,
+    PairMargin,
     SelfDistillation,
     SIGReg,
     VICReg,
@@ -50,7 +50,13 @@ from worldmodel.ssl.corrupt import (
     random_subset,
 )
 from worldmodel.ssl.density import Density, EnergyHead, FrameEnergy, PushUp, ReconstructionEnergy
-from worldmodel.ssl.dictionary import ConvDictionary, Dictionary, NetworkDictionary, PatchDictionary
+from worldmodel.ssl.dictionary import (
+    ConvDictionary,
+    Dictionary,
+    LocalDictionary,
+    NetworkDictionary,
+    PatchDictionary,
+)
 from worldmodel.ssl.embedding import embed, embed_all
 from worldmodel.ssl.estimator import (
     Bits,
@@ -64,7 +70,7 @@ from worldmodel.ssl.estimator import (
     ScoreMatching,
 )
 from worldmodel.ssl.frame_penalty import Contraction
-from worldmodel.ssl.head import Head, LinearHead, LISTAHead
+from worldmodel.ssl.head import ConvLISTAHead, Head, Labels, LinearHead, LISTAHead, RectifiedHead
 from worldmodel.ssl.infer import FISTA, ISTA, Guess, Inference, Nearest, PerSample, Problem, Project
 from worldmodel.ssl.joint import JointEmbed
 from worldmodel.ssl.judged import Judged, PatchCritic
@@ -72,13 +78,23 @@ from worldmodel.ssl.latent import Latent
 from worldmodel.ssl.masked import MaskedAutoEncoder
 from worldmodel.ssl.mixture import Mixture
 from worldmodel.ssl.objective import Losses, Objective, Pretraining, Sum
-from worldmodel.ssl.penalty import L1, Ball, Group, NonNegative, Penalty, Topographic
+from worldmodel.ssl.penalty import (
+    L1,
+    Ball,
+    Group,
+    LogEnergy,
+    Neighbourhood,
+    NonNegative,
+    Penalty,
+    Topographic,
+)
 from worldmodel.ssl.predict import PredictHidden, PredictNext
 from worldmodel.ssl.prepare import Centre, Prepare, Whiten
 from worldmodel.ssl.pretext import ArrowOfTime, Flipped, Jigsaw, RelativePatch, Rotated, ShuffledFrames
 from worldmodel.ssl.reconstruct import Reconstruct
 from worldmodel.ssl.source import (
     Colours,
+    EgoState,
     EveryFrame,
     FutureFrames,
     MaskedFrames,
@@ -111,6 +127,7 @@ __all__ = [
     "Contraction",
     "Contrast",
     "ConvDictionary",
+    "ConvLISTAHead",
     "Corruption",
     "Cosine",
     "Counting",
@@ -120,6 +137,7 @@ __all__ = [
     "Disagreement",
     "Downscaled",
     "DroppedChannels",
+    "EgoState",
     "EnergyHead",
     "EnergyMargin",
     "Enumeration",
@@ -148,9 +166,12 @@ __all__ = [
     "JointEmbed",
     "Judged",
     "LISTAHead",
+    "Labels",
     "Langevin",
     "Latent",
     "LinearHead",
+    "LocalDictionary",
+    "LogEnergy",
     "Logistic",
     "Losses",
     "Margin",
@@ -163,6 +184,7 @@ __all__ = [
     "Mixture",
     "NTXent",
     "Nearest",
+    "Neighbourhood",
     "Neighbours",
     "NetworkDictionary",
     "NoiseContrastive",
@@ -172,6 +194,7 @@ __all__ = [
     "Orthonormal",
     "OtherChannels",
     "Pair",
+    "PairMargin",
     "PatchCritic",
     "PatchDictionary",
     "Penalty",
@@ -189,6 +212,7 @@ __all__ = [
     "RatioMatching",
     "Reconstruct",
     "ReconstructionEnergy",
+    "RectifiedHead",
     "Reference",
     "RelativePatch",
     "Rotated",

@@ -31,7 +31,7 @@ class Agreement(Configured):
         raise NotImplementedError
 
 
-class Margin(Agreement):
+class PairMargin(Agreement):
     """Siamese networks: neighbours attract, others repel up to a margin (Hadsell et al. 2006)."""
 
     def __init__(self, margin: float = 1.0, *, hardest: bool = False) -> None:
