@@ -16,6 +16,7 @@ from worldmodel.nn import FrameCost, FrameEncoder, QuantisedCrossEntropy, Square
 from worldmodel.ssl import (
     Colours,
     Downscaled,
+    EgoState,
     FeatureShare,
     FrameClip,
     FutureFrames,
@@ -312,3 +313,39 @@ def accuracy(code: Tensor, label: Tensor, *, known: int = 1000) -> float:
     """Of a linear classifier on what the first rows tell."""
     found = LogisticRegression(max_iter=500).fit(code[:known].numpy(), label[:known].numpy())
     return float(found.score(code[known:].numpy(), label[known:].numpy()))
+
+
+@pytest.mark.proof("G7")
+def test_speed_is_read_off_two_frames_and_not_off_one(result: Say) -> None:
+    torch.manual_seed(0)
+    count, errors = 2000, {}
+    speed, phase = 2 * torch.rand(count, 1) - 1, 2 * torch.pi * torch.rand(count, 1)
+    time, row = torch.arange(2.0), torch.arange(8)
+    wave = torch.cos(torch.pi / 4 * row - speed[..., None] * time[:, None] + phase[..., None])  # (B, T, H)
+    state = torch.cat([torch.zeros(count, 2, 3), speed[:, None].expand(-1, 2, -1)], 2)
+    frames = wave[:, :, None, :, None].expand(-1, -1, -1, -1, 4)
+    clip = FrameClip(frames=frames, state=state, action=torch.zeros(count, 1, 2))
+    for num_seen in (1, 2):
+        encoder = PatchEncoder(1, 8, (8, 4))
+        source = EgoState(num_seen=num_seen, scale=(1.0, 1.0, 1.0))
+        objective = Reconstruct(width=64, cost=SquaredError(), source=source)
+        objective.attach(encoder, blank((2, 1, 8, 4)))
+        learn(objective, encoder, clip[:1500], steps=300, lr=1e-2)
+        with torch.no_grad():
+            pair = objective.pair(clip[1500:])
+            found = objective.predict(encoder, pair)
+        errors[num_seen] = (found - pair.target)[:, 0].square().mean().item()
+    variance = speed[1500:].var().item()
+    assert errors[2] < 0.1 * variance and errors[1] > 0.9 * variance
+    shares = [errors[number] / variance for number in (1, 2)]
+    result(f"variance of the speed left: {shares[0]:.2f} by one frame, {shares[1]:.2f} by two")
+
+
+def test_a_clip_without_instruments_is_refused() -> None:
+    with pytest.raises(ValueError, match="no states or actions of the ego"):
+        EgoState()(FrameClip(frames=torch.rand(2, 2, 3, 8, 4)))
+
+
+def test_a_clip_too_short_for_the_future_is_refused() -> None:
+    with pytest.raises(ValueError, match="2 frames seen and 1 future ones in a clip of 2"):
+        FutureFrames(num_seen=2)(FrameClip(frames=torch.rand(2, 2, 3, 8, 4)))

@@ -131,3 +131,25 @@ class MaskedFrames(Source):
         weight = hidden.to(clip.frames.dtype).repeat_interleave(channels, 1)[..., None, None]
         target = clip.frames.flatten(1, 2)
         return Pair(clip.frames, target, weight.expand_as(target), ~hidden)
+
+
+class EgoState(Source):
+    """What the ego's instruments say, to be told from frames: speed, and the last action. The other modality.
+
+    The same for all pixels; `scale` makes them alike in size.
+
+    Args:
+        num_seen: frames, the last of the clip; one does not show motion.
+        scale: of speed, acceleration and curvature [1/(m/s), 1/(m/s^2), m].
+    """
+
+    def __init__(self, *, num_seen: int = 2, scale: Sequence[float] = (0.1, 1.0, 100.0)) -> None:
+        super().__init__()
+        self.num_seen, self.scale = num_seen, list(scale)
+
+    def forward(self, clip: FrameClip) -> Pair:
+        if clip.state is None or clip.action is None:
+            raise ValueError("the clip has no states or actions of the ego; take another source")
+        told = torch.cat([clip.state[:, -1, 3:], clip.action[:, -1]], 1)
+        target = (told * told.new_tensor(self.scale))[..., None, None]
+        return Pair(clip.frames[:, -self.num_seen :], target.expand(-1, -1, *clip.frames.shape[-2:]))
