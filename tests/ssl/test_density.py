@@ -165,7 +165,6 @@ def test_metropolis_and_langevin_draw_from_a_double_well(result: Said) -> None:
     result(f"variance of a double well {variance:.2f}: {said}")
 
 
-@pytest.mark.proof("E2")
 @pytest.mark.parametrize("sampler", [Langevin(10, step=0.3), Metropolis(10, step_std=0.4)])
 def test_a_normal_energy_is_learnt_from_its_own_chains(sampler: Configured) -> None:
     torch.manual_seed(0)

@@ -259,3 +259,54 @@ def test_the_price_of_a_code_is_its_share_of_the_information_of_all() -> None:
     price = codes.clone().requires_grad_()
     (found,) = torch.autograd.grad(marginal_information(price, codes).sum(), price)
     torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.proof("A6")
+def test_an_encoder_learns_to_guess_what_inference_finds(result: Said) -> None:
+    """`E = C(y, Dec(z)) + D(z, Enc(y)) + R(z)`: descend in z, then move Enc to where z has come."""
+    torch.manual_seed(0)
+    decoder, encoder = mlp(2, 32, 6), mlp(6, 32, 2)
+    for one in decoder.parameters():
+        one.requires_grad_(False).mul_(2.0)
+
+    def futures(number: int) -> Tensor:
+        return decoder(torch.randn(number, 2)) + 0.05 * torch.randn(number, 6)
+
+    def energy_of(data: Tensor, *, distance: float) -> Callable[[Tensor], EnergyTerms]:
+        guess = encoder(data).detach()
+        return lambda z: EnergyTerms(
+            (decoder(z) - data).square().sum(-1),
+            distance * (z - guess).square().sum(-1),
+            0.01 * z.square().sum(-1),
+        )
+
+    def gap(data: Tensor) -> float:
+        """By how much the encoder's guess is worse than the best z, of several starts."""
+        energy = energy_of(data, distance=0.0)
+        starts = [encoder(data).detach(), torch.zeros(len(data), 2), torch.randn(len(data), 2)]
+        found = [infer_by_gradient(energy, one, num_steps=100, lr=0.1).energy for one in starts]
+        return (energy(starts[0]).total - torch.stack(found).amin(0)).mean().item()
+
+    test, gaps = futures(200), []
+    optimizer = torch.optim.Adam(encoder.parameters(), lr=1e-2)
+    for step in range(120):
+        if step % 40 == 0:
+            gaps.append(gap(test))
+        data = futures(200)
+        start = encoder(data).detach()
+        z = infer_by_gradient(energy_of(data, distance=0.01), start, num_steps=10, lr=0.1).latents
+        optimizer.zero_grad()
+        (encoder(data) - z).square().mean().backward()
+        optimizer.step()
+    gaps.append(gap(test))
+    assert gaps == sorted(gaps, reverse=True)
+    assert gaps[-1] < 0.1 * gaps[0]
+    energy = energy_of(test, distance=0.0)
+    guessed = infer_by_gradient(energy, encoder(test).detach(), num_steps=3).energy.mean().item()
+    blind = infer_by_gradient(energy, torch.zeros(200, 2), num_steps=3).energy.mean().item()
+    later = infer_by_gradient(energy, torch.zeros(200, 2), num_steps=10).energy.mean().item()
+    assert guessed < later < blind
+    result(
+        f"guess above the minimum by {gaps[0]:.2f} -> {gaps[-1]:.2g}; energy after 3 steps from it "
+        f"{guessed:.2g}, after 10 from zero {later:.2g}"
+    )

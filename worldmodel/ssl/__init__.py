@@ -174,7 +174,6 @@ __all__ = [
     "LogEnergy",
     "Logistic",
     "Losses",
-    "Margin",
     "MaskedAutoEncoder",
     "MaskedFrames",
     "MaskingNoise",

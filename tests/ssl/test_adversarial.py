@@ -1,0 +1,208 @@
+"""Energies and generators that play against each other, where the outcome is known."""
+
+import math
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from tests.ssl.toys import mlp
+from worldmodel.nn import Configured
+from worldmodel.ssl import Adversarial, Critique, EnergyMargin, Logistic, Wasserstein
+from worldmodel.ssl.adversarial import excess_slope
+
+Said = Callable[[str], None]
+
+
+class Shifted(Configured):
+    """A generator that has nothing to learn: `N(mean, std^2)`."""
+
+    def __init__(self, mean: float, std: float) -> None:
+        super().__init__()
+        self.mean, self.std = mean, std
+
+    def attach(self, data: Tensor) -> None:
+        """Needs nothing."""
+
+    def forward(self, number: int, like: Tensor) -> Tensor:
+        return self.mean + self.std * torch.randn(number, *like.shape[1:])
+
+
+class Parabola(nn.Module):
+    """`E(x) = a + b x + c x^2`: all that two normals can differ in."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(3))
+
+    def forward(self, point: Tensor) -> Tensor:
+        return (self.weight * point ** torch.arange(3)).sum(-1)
+
+
+class Height(nn.Module):
+    """A smooth function of points, which may begin with a slope."""
+
+    def __init__(self, dim: int, *, slope: float = 0.0) -> None:
+        super().__init__()
+        self.net = mlp(dim, 32, 32, 1)
+        self.slope = nn.Parameter(torch.full((dim,), slope))
+
+    def forward(self, point: Tensor) -> Tensor:
+        return self.net(point).squeeze(-1) + point @ self.slope
+
+
+class Line(Configured):
+    """A generator of a normal variable, mean and deviation learnt."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(1, 1)
+
+    def attach(self, data: Tensor) -> None:
+        """Needs nothing."""
+
+    def forward(self, number: int, like: Tensor) -> Tensor:
+        return self.layer(torch.randn(number, 1))
+
+
+def play(energy: nn.Module, push_up: Adversarial, draw: Callable[[], Tensor], *, num_steps: int, lr: float):
+    """Steps of one optimiser for both players."""
+    parameters = [*energy.parameters(), *push_up.parameters()]
+    optimizer = torch.optim.Adam(parameters, lr=lr, betas=(0.5, 0.9))
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, num_steps)
+    for _ in range(num_steps):
+        optimizer.zero_grad()
+        push_up(energy, draw())["loss"].backward()
+        optimizer.step()
+        schedule.step()
+
+
+@pytest.mark.proof("E9")
+def test_against_a_fixed_generator_the_energy_is_the_log_ratio_of_the_densities(result: Said) -> None:
+    torch.manual_seed(0)
+    energy, push_up = Parabola(), Adversarial(Logistic(), generator=Shifted(1.0, 0.8))
+    play(energy, push_up, lambda: torch.randn(4000, 1), num_steps=300, lr=0.05)
+    x = torch.linspace(-1.5, 2.0, 50)[:, None]
+    real, fake = torch.distributions.Normal(0.0, 1.0), torch.distributions.Normal(1.0, 0.8)
+    expected = (fake.log_prob(x) - real.log_prob(x)).squeeze(-1)
+    wrong = (energy(x) - expected).abs().max().item()
+    assert wrong < 0.15 < 0.1 * (expected.max() - expected.min()).item()
+    result(f"energy equals log q / p of two normals to {wrong:.2f}")
+
+
+@pytest.mark.parametrize("critique", [Logistic(), Wasserstein(), EnergyMargin(1.0)])
+def test_each_player_has_its_own_gradient_from_the_sum(critique: Critique) -> None:
+    torch.manual_seed(0)
+    energy, generator = Height(1), Line()
+    data = torch.randn(32, 1)
+    torch.manual_seed(1)
+    Adversarial(critique, generator=generator)(energy, data)["loss"].backward()
+    torch.manual_seed(1)
+    fake = generator(32, data)
+    told = critique.energy_loss(energy, data, fake.detach())
+    made = critique.generator_loss(energy(fake))
+    alone = torch.autograd.grad(told, list(energy.parameters()), allow_unused=True)
+    for parameter, expected in zip(energy.parameters(), alone, strict=True):
+        assert (parameter.grad is None) == (expected is None)
+        if expected is not None:
+            torch.testing.assert_close(parameter.grad, expected)
+    own = torch.autograd.grad(made, list(generator.parameters()))
+    for parameter, expected in zip(generator.parameters(), own, strict=True):
+        torch.testing.assert_close(parameter.grad, expected)
+
+
+@pytest.mark.proof("E9")
+def test_the_generator_comes_to_make_what_the_data_is(result: Said) -> None:
+    torch.manual_seed(0)
+    generator = Line()
+    push_up = Adversarial(Logistic(), generator=generator)
+    play(Parabola(), push_up, lambda: 1 + 0.5 * torch.randn(500, 1), num_steps=500, lr=0.01)
+    made = generator(10000, torch.zeros(1, 1)).detach()
+    assert made.mean().item() == pytest.approx(1.0, abs=0.15)
+    assert made.std().item() == pytest.approx(0.5, abs=0.15)
+    result(f"generator's mean {made.mean().item():.2f} of 1, deviation {made.std().item():.2f} of 0.5")
+
+
+class Rebuilt(nn.Module):
+    """The error of an auto-encoder of points."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = mlp(2, 64, 64, 64, 2)
+
+    def forward(self, point: Tensor) -> Tensor:
+        return (self.net(4 * point) - point).square().sum(-1)
+
+
+class Cloud(Configured):
+    """A generator of points."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = mlp(8, 64, 64, 2)
+
+    def attach(self, data: Tensor) -> None:
+        """Needs nothing."""
+
+    def forward(self, number: int, like: Tensor) -> Tensor:
+        return self.net(torch.randn(number, 8))
+
+
+def corners() -> Tensor:
+    """Eight places on a circle."""
+    angle = torch.arange(8) * math.pi / 4
+    return torch.stack([angle.cos(), angle.sin()], dim=-1)
+
+
+def found_of_eight(points: Tensor) -> int:
+    """How many of the places have two per cent of the points or more close by."""
+    distance, nearest = torch.cdist(points, corners()).min(1)
+    return int((torch.bincount(nearest[distance < 0.2], minlength=8) > 0.02 * len(points)).sum())
+
+
+@pytest.mark.slow
+@pytest.mark.proof("E10")
+def test_an_auto_encoder_as_energy_leads_a_generator_to_the_modes_of_a_ring(result: Said) -> None:
+    torch.manual_seed(0)
+    energy, cloud = Rebuilt(), Cloud()
+
+    def ring() -> Tensor:
+        return corners()[torch.randint(8, (200,))] + 0.05 * torch.randn(200, 2)
+
+    before = found_of_eight(cloud(2000, ring()).detach())
+    play(energy, Adversarial(EnergyMargin(1.0), generator=cloud), ring, num_steps=1000, lr=1e-3)
+    made = cloud(2000, ring()).detach()
+    found, radius = found_of_eight(made), made.norm(dim=1)
+    with torch.no_grad():
+        on, off = energy(ring()).mean().item(), energy(1.6 * ring()).mean().item()
+    assert before <= 2
+    assert found >= 6
+    assert radius.mean().item() == pytest.approx(1.0, abs=0.15)
+    assert off > 3 * on
+    result(f"{found} of 8 modes found, {before} before; energy {on:.2g} on the ring, {off:.2g} outside")
+
+
+@pytest.mark.proof("E11")
+def test_the_gap_of_energies_is_the_wasserstein_distance(result: Said) -> None:
+    """Between N(0, 1) and N(2, 1) it is 2; also for an energy that begins with the wrong slope."""
+    gaps = []
+    for slope in (1.0, -1.0):
+        torch.manual_seed(0)
+        energy = Height(1, slope=slope)
+        push_up = Adversarial(Wasserstein(penalty=30.0), generator=Shifted(2.0, 1.0))
+        play(energy, push_up, lambda: torch.randn(500, 1), num_steps=300, lr=0.02)
+        with torch.no_grad():
+            there, here = energy(2 + torch.randn(20000, 1)), energy(torch.randn(20000, 1))
+        gaps.append((there.mean() - here.mean()).item())
+    assert gaps == pytest.approx([2.0, 2.0], rel=0.15)
+    result(f"distance between N(0, 1) and N(2, 1) {gaps[0]:.2f} of 2, from the wrong slope {gaps[1]:.2f}")
+
+
+@pytest.mark.proof("E11")
+def test_slopes_up_to_one_are_free() -> None:
+    near, far = torch.randn(8, 2), 1 + torch.randn(8, 2)
+    flat, unit, steep = (lambda p, s=s: s * p[:, 0] for s in (0.2, 1.0, 3.0))
+    assert excess_slope(flat, near, far) == 0
+    assert excess_slope(unit, near, far).item() < 1e-9
+    assert excess_slope(steep, near, far).item() == pytest.approx(4.0)
