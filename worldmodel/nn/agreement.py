@@ -73,7 +73,7 @@ def redundancy(one: Float[Tensor, "B D"], other: Float[Tensor, "B D"], *, weight
 
     `sum_i (1 - C_ii)^2 + weight sum_{i != j} C_ij^2`
     """
-    matrix = _standard(one).T @ _standard(other) / len(one)
+    matrix = standardised(one).T @ standardised(other) / len(one)
     off = matrix.square().sum() - matrix.diagonal().square().sum()
     return (1 - matrix.diagonal()).square().sum() + weight * off
 
@@ -96,6 +96,6 @@ def gaussianity(
     return len(rows) * torch.trapezoid(distance * wanted, t, dim=-1).mean()
 
 
-def _standard(rows: Float[Tensor, "B D"]) -> Float[Tensor, "B D"]:
-    """Rows with mean zero and variance one in each dimension."""
+def standardised(rows: Float[Tensor, "B D"]) -> Float[Tensor, "B D"]:
+    """Returns the rows with mean zero and variance one in each dimension, over the batch."""
     return (rows - rows.mean(0)) / (rows.var(0, unbiased=False) + 1e-6).sqrt()

@@ -6,7 +6,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from worldmodel.nn import encode, features_of, gather
+from worldmodel.nn.agreement import standardised
 from worldmodel.ssl.clip import FrameClip
+from worldmodel.ssl.joint import mlp
 from worldmodel.ssl.objective import Losses, Objective
 
 
@@ -122,22 +124,20 @@ class Disagreement(Objective):
         self.num, self.width = num, width
 
     def attach(self, encoder: nn.Module, clip: FrameClip) -> None:
-        features = features_of(encoder)
-        self.image_head = nn.Sequential(
-            nn.Linear(features, self.width), nn.SiLU(), nn.Linear(self.width, self.num)
-        )
-        self.state_head = nn.Sequential(nn.Linear(2, self.width), nn.SiLU(), nn.Linear(self.width, self.num))
+        self.image_head = mlp(features_of(encoder), self.width, self.num)
+        self.state_head = mlp(2, self.width, self.num)
 
     def classify(self, encoder: nn.Module, clip: FrameClip) -> tuple[Tensor, Tensor]:
-        """Returns the logits of both senses, each `(B, num)`: the first frame, and speed and acceleration."""
+        """Returns the logits of both senses, of the first frame and of speed and acceleration."""
         if clip.state is None or clip.action is None:
             raise ValueError("the clip has no state or no action; pass FrameClip(state=..., action=...)")
         seen = F.silu(encode(encoder, clip.frames[:, 0])).mean((-2, -1))
         felt = torch.stack([clip.state[:, 0, 3] / 10 - 1, clip.action[:, 0, 0]], dim=1)
+        seen, felt = (standardised(gather(part)) for part in (seen, felt))
         return self.image_head(seen), self.state_head(felt)
 
     def forward(self, encoder: nn.Module, clip: FrameClip) -> Losses:
-        one, other = (gather(part) for part in self.classify(encoder, clip))
+        one, other = self.classify(encoder, clip)
         joint = one.softmax(-1).T @ other.softmax(-1) / len(one)  # (N, N)
         marginal = joint.sum(1, keepdim=True) * joint.sum(0, keepdim=True)
         information = (joint * (joint.clamp_min(1e-9).log() - marginal.clamp_min(1e-9).log())).sum()
