@@ -8,12 +8,14 @@ from worldmodel.ssl import FrameClip, Objective, Pretraining
 
 
 class PatchEncoder(nn.Module):
-    """A patch -> one cell of features, linearly, or with a nonlinearity after it."""
+    """A patch, and `reach` pixels around it -> a cell of features; linear, but for what comes after."""
 
-    def __init__(self, channels: int, side: int, features: int, *, after: nn.Module | None = None) -> None:
+    def __init__(
+        self, channels: int, side: int, features: int, *, reach: int = 0, after: nn.Module | None = None
+    ) -> None:
         super().__init__()
         self.features, self.stride = features, (side, side)
-        self.linear = nn.Conv2d(channels, features, side, stride=side)
+        self.linear = nn.Conv2d(channels, features, side + 2 * reach, stride=side, padding=reach)
         self.after = nn.Identity() if after is None else after
 
     def forward(self, frame: Float[Tensor, "B C H W"]) -> Float[Tensor, "B F H2 W2"]:

@@ -1,4 +1,4 @@
-"""Decoders of codes: dictionaries of patches, of overlapping kernels, and networks.
+"""Decoders of codes: dictionaries of patches, of overlapping kernels, of kernels bound to places; networks.
 
 A dictionary says what is decoded (`targets`), which part of an encoder's map belongs to it (`aligned`), and
 how (`forward`, its transpose `adjoint`, and `bound`, its greatest squared gain). Codes are `(B, Z, ...)`.
@@ -158,6 +158,54 @@ class ConvDictionary(Dictionary):
 
     def bound(self) -> Float[Tensor, ""]:
         return conv_bound(self.kernels, stride=self.stride)
+
+
+class LocalDictionary(Dictionary):
+    """Kernels that overlap, but every cell has its own: for views in which a place means something.
+
+    Without shared weights (Gregor and LeCun 2010, arXiv:1006.0448).
+
+    Args:
+        atoms: kernels of a cell.
+        reach: pixels that they reach beyond their cell on each side, along and across.
+        columns: what the kernels may be.
+    """
+
+    def __init__(self, atoms: int, *, reach: Sequence[int] = (4, 2), columns: Columns | None = None) -> None:
+        super().__init__()
+        self.atoms, self.reach = atoms, (int(reach[0]), int(reach[1]))
+        self.columns = Unit() if columns is None else columns
+
+    def attach(self, channels: int, stride: tuple[int, int], cells: tuple[int, int]) -> None:
+        self.stride, self.cells = stride, cells
+        self.size = (stride[0] + 2 * self.reach[0], stride[1] + 2 * self.reach[1])
+        pixels = channels * self.size[0] * self.size[1]
+        self.weight = nn.Parameter(self.columns(torch.randn(pixels, cells[0] * cells[1] * self.atoms)))
+
+    def targets(self, frame: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C H W"]:
+        return frame
+
+    def aligned(self, cells: Float[Tensor, "B F H W"]) -> Float[Tensor, "B F H W"]:
+        return cells
+
+    def forward(self, code: Float[Tensor, "B Z H W"]) -> Float[Tensor, "B C H2 W2"]:
+        patches = torch.einsum("bzl,dlz->bdl", code.flatten(2), self.weight.unflatten(1, (-1, self.atoms)))
+        height, width = (count * step for count, step in zip(self.cells, self.stride, strict=True))
+        return F.fold(patches, (height, width), self.size, padding=self.reach, stride=self.stride)
+
+    def adjoint(self, target: Float[Tensor, "B C H W"]) -> Float[Tensor, "B Z H2 W2"]:
+        patches = F.unfold(target, self.size, padding=self.reach, stride=self.stride)
+        code = torch.einsum("bdl,dlz->bzl", patches, self.weight.unflatten(1, (-1, self.atoms)))
+        return code.unflatten(2, self.cells)
+
+    def bound(self) -> Float[Tensor, ""]:
+        """Returns the greatest gain after 20 steps of the power method, and a tenth more."""
+        with torch.no_grad():
+            generator = torch.Generator().manual_seed(0)
+            code = torch.randn(1, self.atoms, *self.cells, generator=generator).to(self.weight)
+            for _ in range(20):
+                code = self.adjoint(self(code / code.norm()))
+            return 1.1 * code.norm()
 
 
 class NetworkDictionary(Dictionary):

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from worldmodel.nn import FrameCost, encode, features_of, gather, stride_of
 from worldmodel.ssl.clip import FrameClip
 from worldmodel.ssl.dictionary import Dictionary
-from worldmodel.ssl.head import Head, LinearHead
+from worldmodel.ssl.head import Head, Labels, LinearHead
 from worldmodel.ssl.infer import FISTA, Inference, Problem
 from worldmodel.ssl.objective import Losses, Objective
 from worldmodel.ssl.penalty import Penalty
@@ -31,7 +31,11 @@ class Latent(Objective):
             learns nothing of it.
         amortise: weight of the same while dictionary and encoder learn.
         cost: C, of a dictionary of whole frames; None: half the squared error, summed over a code's pixels.
+        labels: tells classes from the codes, of clips that have one.
         samples: patches (or frames, of a dictionary that overlaps) of a batch that are coded; None: all.
+
+    Raises:
+        ValueError: classes are to be told from a sample of the codes.
     """
 
     def __init__(
@@ -44,6 +48,7 @@ class Latent(Objective):
         pull: float = 0.0,
         amortise: float = 1.0,
         cost: FrameCost | None = None,
+        labels: Labels | None = None,
         samples: int | None = 2048,
     ) -> None:
         super().__init__()
@@ -51,14 +56,18 @@ class Latent(Objective):
         self.penalty = Penalty() if penalty is None else penalty
         self.infer = FISTA() if infer is None else infer
         self.head = LinearHead() if head is None else head
-        self.cost = cost
+        self.cost, self.labels = cost, labels
         self.pull, self.amortise, self.samples = pull, amortise, samples
+        if labels is not None and samples is not None:
+            raise ValueError(f"labels read all codes of a clip, but samples={samples}; set samples to None")
 
     def attach(self, encoder: nn.Module, clip: FrameClip) -> None:
         along, across = stride_of(encoder)
         channels, rows, columns = filled(clip.frames[0], (along, across)).shape[1:]
         self.dictionary.attach(channels, (along, across), (rows // along, columns // across))
         self.head.attach(features_of(encoder), self.dictionary.atoms)
+        if self.labels is not None:
+            self.labels.attach(self.dictionary.atoms)
 
     def problem(
         self, encoder: nn.Module, frame: Float[Tensor, "B C H W"], *, samples: int | None = None
@@ -75,13 +84,17 @@ class Latent(Objective):
         problem = self.problem(encoder, clip.frames.flatten(0, 1), samples=self.samples)
         code = self.infer(problem)
         cost, distance, penalty = problem.cost(code), problem.distance(code), self.penalty(code).mean()
-        return {
+        losses = {
             "loss": cost + self.amortise * distance + penalty,
             "cost": cost,
             "distance": distance,
             "penalty": penalty,
             "active": (code != 0).to(cost.dtype).mean(),
         }
+        if self.labels is not None and clip.label is not None:
+            losses["labels"] = self.labels(code, clip.label)
+            losses["loss"] = losses["loss"] + losses["labels"]
+        return losses
 
     def after_step(self, encoder: nn.Module) -> None:
         self.dictionary.normalise()

@@ -4,6 +4,7 @@ Codes are `(B, Z)` or maps `(B, Z, H, W)`; a penalty is a number for each row or
 """
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
@@ -118,3 +119,46 @@ class Ball(Penalty):
     ) -> Float[Tensor, "B Z *C"]:
         length = torch.linalg.vector_norm(value, dim=1, keepdim=True)
         return value * (self.radius / length.clamp_min(self.radius))
+
+
+class LogEnergy(Penalty):
+    """`weight sum_p log(floor + sum_(i in p) z_i^2) / 2` over square pools on a sheet whose edges meet.
+
+    Of orthonormal filters of white rows, with pools of one (`side=1`): independent components (square ICA);
+    with larger ones: topographic ICA (Hyvarinen and Hoyer 2001).
+    """
+
+    pools: Tensor
+
+    def __init__(
+        self, rows: int, columns: int, *, weight: float = 1.0, side: int = 3, floor: float = 0.1
+    ) -> None:
+        super().__init__()
+        self.weight, self.floor = weight, floor
+        self.register_buffer("pools", torus_pools(rows, columns, side=side), persistent=False)
+
+    def forward(self, code: Float[Tensor, "B Z *C"]) -> Float[Tensor, "B *C"]:
+        return self.weight * pool_norms(code, self.pools, floor=self.floor**0.5).log().sum(1)
+
+
+class Neighbourhood(Penalty):
+    """`weight sum_p |z_p|_2` over squares of `side` cells of a map, all their units together."""
+
+    def __init__(self, weight: float = 0.05, *, side: int = 3, floor: float = 0.03) -> None:
+        super().__init__()
+        self.weight, self.side, self.floor = weight, side, floor
+
+    def forward(self, code: Float[Tensor, "B Z H W"]) -> Float[Tensor, "B H W"]:
+        return self.weight * self._norms(code)[:, 0]
+
+    def shrink(
+        self, value: Float[Tensor, "B Z H W"], before: Float[Tensor, "B Z H W"], step: Tensor
+    ) -> Float[Tensor, "B Z H W"]:
+        return value / (1 + self.weight * step * self._spread(1 / self._norms(before)))
+
+    def _norms(self, code: Tensor) -> Tensor:
+        return (self._spread(code.square().sum(1, keepdim=True)) + self.floor**2).sqrt()
+
+    def _spread(self, cells: Tensor) -> Tensor:
+        area = self.side**2
+        return area * F.avg_pool2d(cells, self.side, stride=1, padding=self.side // 2)
