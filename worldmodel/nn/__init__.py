@@ -32,7 +32,6 @@ from worldmodel.nn.gaussian import (
     normal_kl,
     reparametrised,
 )
-from worldmodel.nn.kmeans import k_means
 from worldmodel.nn.regulariser import (
     EffectiveDimension,
     ImportedFunction,
@@ -90,7 +89,6 @@ __all__ = [
     "half_squared_norm",
     "infer_by_gradient",
     "infer_by_search",
-    "k_means",
     "normal_kl",
     "participation_ratio",
     "positions",

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from worldmodel.nn import encode
-from worldmodel.nn.kmeans import k_means
+from worldmodel.nn.cluster import lloyd, nearest, spread_centres
 from worldmodel.ssl.classify import Question, Transform
 from worldmodel.ssl.clip import FrameClip
 
@@ -48,7 +48,7 @@ class Clusters(Transform):
     def forward(self, clip: FrameClip) -> Question:
         frame = clip.frames.flatten(0, 1)
         with torch.no_grad():
-            label = torch.cdist(self.features(self.slow, frame), self.centres).argmin(1)
+            label = nearest(self.features(self.slow, frame), self.centres)
             rare = 1 / self.share[label].clamp_min(1e-3)
         return Question(frame[:, None], label, rare / rare.mean())
 
@@ -60,7 +60,26 @@ class Clusters(Transform):
     def refit(self, encoder: nn.Module, clips: Iterable[FrameClip]) -> bool:
         self.slow.load_state_dict(encoder.state_dict())
         rows = torch.cat([self.features(self.slow, clip.frames.flatten(0, 1)) for clip in clips])
-        centres, label = k_means(rows, self.num_clusters)
-        self.centres.copy_(centres)
+        self.centres.copy_(k_means(rows, self.num_clusters))
+        label = nearest(rows, self.centres)
         self.share.copy_(torch.bincount(label, minlength=self.num_clusters) / len(label))
         return True
+
+
+def k_means(rows: Float[Tensor, "N D"], num_clusters: int, *, num_steps: int = 30) -> Float[Tensor, "K D"]:
+    """Returns the centres of k-means, each with a row that is nearest to it.
+
+    One that loses its last row starts again at the row that is farthest from its centre.
+
+    Raises:
+        ValueError: there are fewer rows than clusters.
+    """
+    if len(rows) < num_clusters:
+        raise ValueError(f"{len(rows)} rows for {num_clusters} clusters; give more batches to refit")
+    centres = spread_centres(rows, num_clusters)
+    for _ in range(num_steps):
+        centres = lloyd(rows, centres)
+        far, owner = torch.cdist(rows, centres).min(1)
+        empty = (torch.bincount(owner, minlength=num_clusters) == 0).nonzero()[:, 0]
+        centres[empty] = rows[far.topk(len(empty)).indices]
+    return centres
