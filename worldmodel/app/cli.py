@@ -98,7 +98,8 @@ COMMANDS = {
         (
             ("checkpoint=FILE", "of pretrain or train (required); or as the first word"),
             ("windows=2048", "looked at in each part, drawn at random"),
-            ("part=test fit=train", "scored on, and fitted on"),
+            ("data=us101 part=test", "scored on"),
+            ("data@known=us101 fit=train", "fitted on"),
             *RUN,
         ),
         ("worldmodel probe runs/pretrain/2026-11-22_10-00-00/ssl.pt",),

@@ -58,8 +58,8 @@ def main(config: Config) -> None:
     require(config, "checkpoint")
     torch.set_num_threads(config.threads)
     encoder = load_encoder(config.checkpoint)
-    store: Store = build(config.data)
-    known, asked = (scenes(config, store, part) for part in (config.fit, config.part))
+    known = scenes(config, build(config.known), config.fit)
+    asked = scenes(config, build(config.data), config.part)
     run = Run.start(config, "probe")
     torch.manual_seed(config.seed)
     rivals: dict[str, nn.Module] = {
