@@ -103,6 +103,7 @@ from worldmodel.ssl.source import (
     Source,
     coloured,
 )
+from worldmodel.ssl.stacked import Level, Stacked
 from worldmodel.ssl.temporal import Temporal
 from worldmodel.ssl.view import Changed, Neighbours, Shuffled, TwoViews, Views
 
@@ -169,6 +170,7 @@ __all__ = [
     "Labels",
     "Langevin",
     "Latent",
+    "Level",
     "LinearHead",
     "LocalDictionary",
     "LogEnergy",
@@ -222,6 +224,7 @@ __all__ = [
     "Shuffled",
     "ShuffledFrames",
     "Source",
+    "Stacked",
     "Sum",
     "Temporal",
     "Topographic",
