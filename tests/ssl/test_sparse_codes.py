@@ -1,6 +1,7 @@
 """Proofs of the sparse systems that take more than a penalty: labels, mixed sources, maps, places."""
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import pytest
 import torch
@@ -18,7 +19,10 @@ from worldmodel.ssl import (
     Guess,
     Labels,
     Latent,
+    LocalDictionary,
     LogEnergy,
+    Multilayer,
+    Neighbourhood,
     NonNegative,
     Orthonormal,
     PatchDictionary,
@@ -26,6 +30,7 @@ from worldmodel.ssl import (
     RectifiedHead,
     Whiten,
 )
+from worldmodel.ssl.filter import neighbour_alignment, orientation
 
 Say = Callable[[str], None]
 
@@ -132,4 +137,50 @@ def test_a_recurrent_encoder_of_maps_is_ahead_of_as_many_steps_of_ista(result: S
     assert ista[100] < learnt < 0.96 * ista[3]
     result(
         f"energy of three learnt steps {learnt:.2f}, of ISTA's three {ista[3]:.2f}, at least {ista[100]:.2f}"
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.proof("B11")
+def test_layers_of_codes_say_less_the_higher_they_are(result: Say) -> None:
+    objective = Multilayer((16, 16, 16), weights=(0.3, 0.1, 0.05), reach=(2, 2), num_steps=8)
+    crops = patches(300, 16)
+    encoder = PatchEncoder(1, 2, 8)
+    learn(objective, crops[:200], encoder=encoder, steps=50, lr=0.02, batch=16)
+    new = crops[200:220]
+    with torch.no_grad():
+        energies = [
+            float(torch.stack(objective.energies(new, objective.infer(new, num_steps=steps))).sum())
+            for steps in range(0, 40, 4)
+        ]
+        codes = objective.infer(new, num_steps=60)
+        lost = [
+            float((objective.decode(code, layer=layer) - new).square().sum() / new.square().sum())
+            for layer, code in enumerate(codes)
+        ]
+    assert all(after < before for before, after in pairwise(energies))
+    assert lost[0] < lost[1] < lost[2] < 0.97
+    assert all(float(code.std()) > 1e-3 for code in codes)
+    result(
+        "energy falls with each sweep; lost of the picture by the codes of layer 0, 1, 2: "
+        + ", ".join(f"{one:.0%}" for one in lost)
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.proof("B16")
+def test_neighbouring_places_come_to_see_alike(result: Say) -> None:
+    dictionary = LocalDictionary(1, reach=(3, 3))
+    objective = Latent(dictionary, penalty=Neighbourhood(0.6, floor=0.1), infer=FISTA(8))
+    learn(objective, patches(3000, 14), encoder=PatchEncoder(1, 1, 2), steps=120, lr=0.05, batch=64)
+    _, angle = orientation(dictionary.weight.detach().T.unflatten(1, (7, 7)))
+    alike = float(neighbour_alignment(angle.unflatten(0, (14, 14))))
+    chance = float(neighbour_alignment(angle[torch.randperm(196)].unflatten(0, (14, 14))))
+    assert alike > 0.25 and abs(chance) < 0.15
+    unit = torch.zeros(1, 1, 14, 14)
+    unit[0, 0, 5, 8] = 1
+    reached = dictionary(unit)[0, 0].detach().nonzero()
+    assert reached.amin(0).tolist() == [2, 5] and reached.amax(0).tolist() == [8, 11]
+    result(
+        f"cos 2 dtheta of neighbouring places {alike:.2f} (shuffled {chance:.2f}); no weight beyond its field"
     )

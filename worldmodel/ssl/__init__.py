@@ -77,6 +77,7 @@ from worldmodel.ssl.judged import Judged, PatchCritic
 from worldmodel.ssl.latent import Latent
 from worldmodel.ssl.masked import MaskedAutoEncoder
 from worldmodel.ssl.mixture import Mixture
+from worldmodel.ssl.multilayer import Multilayer
 from worldmodel.ssl.objective import Losses, Objective, Pretraining, Sum
 from worldmodel.ssl.penalty import (
     L1,
@@ -91,6 +92,7 @@ from worldmodel.ssl.penalty import (
 from worldmodel.ssl.predict import PredictHidden, PredictNext
 from worldmodel.ssl.prepare import Centre, Prepare, Whiten
 from worldmodel.ssl.pretext import ArrowOfTime, Flipped, Jigsaw, RelativePatch, Rotated, ShuffledFrames
+from worldmodel.ssl.read_out import ReadOut
 from worldmodel.ssl.reconstruct import Reconstruct
 from worldmodel.ssl.source import (
     Colours,
@@ -183,6 +185,7 @@ __all__ = [
     "Metropolis",
     "MinimumFlow",
     "Mixture",
+    "Multilayer",
     "NTXent",
     "Nearest",
     "Neighbourhood",
@@ -211,6 +214,7 @@ __all__ = [
     "PushUp",
     "Question",
     "RatioMatching",
+    "ReadOut",
     "Reconstruct",
     "ReconstructionEnergy",
     "RectifiedHead",
