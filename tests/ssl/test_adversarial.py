@@ -129,10 +129,10 @@ class Rebuilt(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.net = mlp(2, 64, 64, 64, 2)
+        self.net = mlp(2, 128, 128, 2)
 
     def forward(self, point: Tensor) -> Tensor:
-        return (self.net(4 * point) - point).square().sum(-1)
+        return (self.net(2 * point) - point).square().sum(-1)
 
 
 class Cloud(Configured):
@@ -171,7 +171,7 @@ def test_an_auto_encoder_as_energy_leads_a_generator_to_the_modes_of_a_ring(resu
         return corners()[torch.randint(8, (200,))] + 0.05 * torch.randn(200, 2)
 
     before = found_of_eight(cloud(2000, ring()).detach())
-    play(energy, Adversarial(EnergyMargin(1.0), generator=cloud), ring, num_steps=1000, lr=1e-3)
+    play(energy, Adversarial(EnergyMargin(1.0), generator=cloud), ring, num_steps=900, lr=3e-3)
     made = cloud(2000, ring()).detach()
     found, radius = found_of_eight(made), made.norm(dim=1)
     with torch.no_grad():
