@@ -37,5 +37,5 @@ def fit(config: Config, run: Run) -> None:
     (phase,) = config.phases
     told = with_values(config, run=str(run.folder), phase=phase.name)
     extra = train_phase(told, model, module, phase=phase, run=run)
-    save_model(model.eval(), run.folder / CHECKPOINT, extra=extra)
+    save_model(model.eval(), run.folder / CHECKPOINT, extra={**extra, "spacing": config.clip.spacing})
     (run.folder / STATE).unlink(missing_ok=True)

@@ -21,6 +21,7 @@ from worldmodel.models.coupled import CoupledModel, CoupledUnroll
 from worldmodel.models.coupled_world import CoupledWorld
 from worldmodel.models.diagnosis import EnergyGap, LatentUse, energy_gap, exchange_futures, latent_use
 from worldmodel.models.ego_split import EgoSplit
+from worldmodel.models.embedding_world import EmbeddingWorld, load_embedding_world
 from worldmodel.models.energy import (
     ClipEnergy,
     EnergyTerms,
@@ -59,6 +60,7 @@ __all__ = [
     "CoupledWorld",
     "DropoutMembers",
     "EgoSplit",
+    "EmbeddingWorld",
     "EnergyGap",
     "EnergyTerms",
     "EnsembleContext",
@@ -91,6 +93,7 @@ __all__ = [
     "infer_by_gradient",
     "infer_by_search",
     "latent_use",
+    "load_embedding_world",
     "load_encoder",
     "load_forward_model",
     "load_model",

@@ -31,6 +31,8 @@ class PredictNext(Objective):
         dim: of the embedding that is scored.
         width: of projector and transition.
         inverse: weight of the action's prediction from two consecutive embeddings; 0: none.
+        exact: weight of the squared error of the predicted map itself, which unrolled predictions need; the
+            map that came takes no gradient of it. 0: none.
         grid: patches of the map that the projector sees.
     """
 
@@ -45,11 +47,12 @@ class PredictNext(Objective):
         dim: int = 64,
         width: int = 64,
         inverse: float = 0.0,
+        exact: float = 0.0,
         grid: Sequence[int] = (10, 3),
     ) -> None:
         super().__init__()
         self.agree = agree
-        self.dim, self.width, self.inverse = dim, width, inverse
+        self.dim, self.width, self.inverse, self.exact = dim, width, inverse, exact
         self.grid = (int(grid[0]), int(grid[1]))
 
     def attach(self, encoder: nn.Module, clip: FrameClip) -> None:
@@ -73,11 +76,14 @@ class PredictNext(Objective):
         predicted = self.transition(before, action[:, 1:].flatten(0, 1))
         codes = self.projector(self._pooled(maps.flatten(0, 1))).unflatten(0, (batch, num_frames))
         agreement = self.agree(self.projector(self._pooled(predicted)), codes[:, 2:].flatten(0, 1))
-        losses = {"loss": agreement, "agreement": agreement.detach()}
+        losses = {"loss": agreement, "agreement": agreement}
         if self.inverse:
             pairs = torch.cat([codes[:, :-1], codes[:, 1:]], dim=-1)
-            wrong = F.mse_loss(self.inverse_dynamics(pairs), action)
-            losses |= {"loss": agreement + self.inverse * wrong, "inverse": wrong.detach()}
+            losses["inverse"] = F.mse_loss(self.inverse_dynamics(pairs), action)
+            losses["loss"] = losses["loss"] + self.inverse * losses["inverse"]
+        if self.exact:
+            losses["exact"] = F.mse_loss(predicted, maps[:, 2:].flatten(0, 1).detach())
+            losses["loss"] = losses["loss"] + self.exact * losses["exact"]
         return losses
 
     def _pooled(self, cells: Float[Tensor, "B F H W"]) -> Float[Tensor, "B D"]:
