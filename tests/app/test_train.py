@@ -153,6 +153,14 @@ def test_a_killed_process_carries_on(store: Path, tmp_path: Path) -> None:
     assert rows(tmp_path / "killed") == rows(tmp_path / "whole")
 
 
+def test_the_model_of_every_phase_knows_its_uncertainty(store: Path, tmp_path: Path) -> None:
+    """A policy may learn in any of them."""
+    assert train(store, tmp_path) == 0
+    found = [load_model(tmp_path / f"model_{name}.pt").variance_mean for name in PHASES]
+    assert all(one.numel() == 10 and bool((one > 0).all()) for one in found)
+    assert not torch.equal(*found)
+
+
 @pytest.mark.slow
 def test_two_processes_and_compiled_parts_learn_what_one_plain_process_does(
     store: Path, tmp_path: Path

@@ -162,8 +162,8 @@ def found_of_eight(points: Tensor) -> int:
 
 
 @pytest.mark.slow
-@pytest.mark.proof("E10")
-def test_an_auto_encoder_as_energy_leads_a_generator_to_the_modes_of_a_ring(result: Said) -> None:
+def test_an_auto_encoder_as_energy_leads_a_generator_to_the_ring() -> None:
+    """To the ring, but not to its eight modes: no more than of a full circle are near them. No proof of E10."""
     torch.manual_seed(0)
     energy, cloud = Rebuilt(), Cloud()
 
@@ -180,7 +180,6 @@ def test_an_auto_encoder_as_energy_leads_a_generator_to_the_modes_of_a_ring(resu
     assert found >= 6
     assert radius.mean().item() == pytest.approx(1.0, abs=0.15)
     assert off > 3 * on
-    result(f"{found} of 8 modes found, {before} before; energy {on:.2g} on the ring, {off:.2g} outside")
 
 
 @pytest.mark.proof("E11")

@@ -125,7 +125,7 @@ def test_curvature_of_lines_and_circles_is_exact(result: Callable[[str], None]) 
     start = torch.randn(1, 12, 3, dtype=torch.float64)
     path = start.clone().requires_grad_()
     optimizer = torch.optim.Adam([path], lr=0.05)
-    for _ in range(300):
+    for _ in range(1000):
         optimizer.zero_grad()
         curvature(path).backward()
         optimizer.step()

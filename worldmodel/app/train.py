@@ -16,7 +16,6 @@ from worldmodel.app.compose import Config, UsageError, build, with_values
 from worldmodel.app.phase import STATE, datamodule, train_phase
 from worldmodel.app.run import Run
 from worldmodel.data import Store, compute_stats
-from worldmodel.data.datamodule import TrafficDataModule
 from worldmodel.models import load_model, read_checkpoint, save_model
 from worldmodel.training import with_latent
 
@@ -41,7 +40,7 @@ def main(config: Config) -> None:
 
 
 def fit(config: Config, run: Run) -> None:
-    """Trains phase by phase, and saves each phase's model; the last, calibrated, is `model.pt`."""
+    """Trains phase by phase, and saves each phase's model, calibrated; the last is `model.pt`."""
     hush()
     torch.set_num_threads(config.threads)
     store: Store = build(config.data)
@@ -62,12 +61,11 @@ def fit(config: Config, run: Run) -> None:
         told = with_values(config, run=str(run.folder), phase=phase.name)
         extra = train_phase(told, model, module, phase=phase, run=run)
         if not is_follower():
+            if config.uncertainty is not None:
+                _calibrate(config, model, store)
             save_model(model.eval(), path, extra=extra)
     if is_follower():
         return
-    if config.uncertainty is not None:
-        again = datamodule(config, store, history=model.history, spec=model.spec)  # from its first batch
-        _calibrate(config, model, again)
     save_model(model.eval(), run.folder / CHECKPOINT, extra=extra)
     (run.folder / STATE).unlink(missing_ok=True)
 
@@ -77,8 +75,10 @@ def is_follower() -> bool:
     return bool(rank_zero_only.rank)  # type: ignore[attr-defined]
 
 
-def _calibrate(config: Config, model: Any, module: TrafficDataModule) -> None:
+def _calibrate(config: Config, model: Any, store: Store) -> None:
+    """Measures what is usual for the model's uncertainty, always on the same first batches."""
     torch.manual_seed(config.seed)
+    module = datamodule(config, store, history=model.history, spec=model.spec)
     batches = islice(module.train_dataloader(), config.uncertainty.num_batches)
     build(config.uncertainty.calibrate)(model, batches)
 

@@ -119,8 +119,8 @@ class EmbeddingWorld(nn.Module):
         ego = kinematics.step(hidden.ego, action, self.dt)
         hidden = replace(hidden, ego=ego, tick=hidden.tick + 1, pending=hidden.pending + action)
         phase = hidden.tick % self.spacing
-        if phase == self.half:
-            maps = self.advance(hidden.maps, hidden.pending / self.half)
+        if phase == self.ticks_before:
+            maps = self.advance(hidden.maps, hidden.pending / self.ticks_before)
             hidden = replace(hidden, maps=maps, image=self.vehicles(maps[:, 1]))
         if phase == 0:
             hidden = replace(hidden, pending=torch.zeros_like(hidden.pending))
@@ -133,15 +133,15 @@ class EmbeddingWorld(nn.Module):
         batch, horizon = action.shape[:2]
         ego = kinematics.rollout(hidden.start, action, self.dt)
         maps, found = hidden.maps, []
-        for first in range(0, horizon - self.half + 1, self.spacing):
-            maps = self.advance(maps, action[:, first : first + self.half].mean(1))
+        for first in range(0, horizon - self.ticks_before + 1, self.spacing):
+            maps = self.advance(maps, action[:, first : first + self.ticks_before].mean(1))
             found.append(maps[:, 1])
         images = hidden.image.unsqueeze(1)
         if found:
             seen = self.vehicles(torch.stack(found, dim=1).flatten(0, 1))
             images = torch.cat([images, seen.unflatten(0, (batch, -1))], dim=1)
         ticks = torch.arange(1, horizon + 1, device=action.device)
-        nearest = (ticks - self.half).div(self.spacing, rounding_mode="floor") + 1
+        nearest = (ticks - self.ticks_before).div(self.spacing, rounding_mode="floor") + 1
         return Rollout(
             image=images[:, nearest],
             ego=ego,
@@ -153,7 +153,7 @@ class EmbeddingWorld(nn.Module):
         )
 
     @property
-    def half(self) -> int:
+    def ticks_before(self) -> int:
         """Ticks of a step before its raster is the nearer one."""
         return self.spacing // 2 + 1
 
@@ -184,6 +184,11 @@ def load_embedding_world(path: str | Path) -> EmbeddingWorld:
             "holds no world of embeddings; expected a checkpoint of `worldmodel pretrain ssl=jepa_world`, "
             "whose objective has the terms predict and read_out",
         )
-    transition, read_out = terms["predict"].transition, terms["read_out"].decoder
-    world = EmbeddingWorld(model.encoder, transition, read_out, spacing=int(extra["spacing"]))  # type: ignore[arg-type]
+    assert isinstance(model.encoder, nn.Module)
+    world = EmbeddingWorld(
+        model.encoder,
+        terms["predict"].transition,
+        terms["read_out"].decoder,
+        spacing=int(extra["spacing"]),
+    )
     return world.eval().requires_grad_(False)

@@ -5,7 +5,6 @@ from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Bool, Float
-from kornia.color import lab_to_rgb, rgb_to_lab
 from torch import Tensor
 
 from worldmodel.nn import Configured
@@ -74,6 +73,8 @@ class Colours(Source):
     """The lightness of RGB frames, in all three channels, to be coloured: `a` and `b` of CIE Lab."""
 
     def forward(self, clip: FrameClip) -> Pair:
+        from kornia.color import rgb_to_lab  # slow to import, and needed for photographs only
+
         lab = rgb_to_lab(clip.frames.flatten(0, 1))
         lightness = lab[:, :1].expand(-1, 3, -1, -1) / LIGHTNESS
         return Pair(lightness[:, None], lab[:, 1:] / CHROMA)
@@ -81,6 +82,8 @@ class Colours(Source):
 
 def coloured(lightness: Float[Tensor, "B 3 H W"], colour: Float[Tensor, "B 2 H W"]) -> Tensor:
     """Returns the RGB frames of what `Colours` shows and a colour for it."""
+    from kornia.color import lab_to_rgb
+
     return lab_to_rgb(torch.cat([lightness[:, :1] * LIGHTNESS, colour * CHROMA], 1))
 
 

@@ -90,11 +90,13 @@ class ForwardModule(lightning.LightningModule):
 def with_latent(model: nn.Module, latent: Latent) -> nn.Module:
     """Returns a copy of a trained model with another latent: the warm start of a stochastic model.
 
-    Every weight the two have in common is copied; the latent's own are new.
+    Every weight the two have in common is copied; the latent's own are new. What is usual for the model's
+    uncertainty is not copied: that of the new one has to be measured.
     """
     config = plain(model.config) | {"latent": latent.config}
     warm: nn.Module = build(config)
-    missing = warm.load_state_dict(model.state_dict(), strict=False)
+    known = {name: value for name, value in model.state_dict().items() if not name.startswith("variance_")}
+    missing = warm.load_state_dict(known, strict=False)
     own = ("latent.", "expander.", "surprise_encoder.", "target_encoder.", "summary.")
     unexpected = [name for name in missing.unexpected_keys if not name.startswith(own)]
     if unexpected:
