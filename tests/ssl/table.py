@@ -36,24 +36,34 @@ def systems() -> list[System]:
         ]
 
 
-def table(proofs: Mapping[str, Sequence[Proof]]) -> str:
-    lines = ["| id | system | config | state | proof | measured |", "|---|---|---|---|---|---|"]
-    for one in systems():
-        found = proofs.get(one.number, ())
-        configs = " ".join(f"`ssl={name}`" for name in one.configs)
-        tests = " ".join(f"`{proof.test.split('::')[-1]}`" for proof in found)
-        results = "; ".join(text for proof in found for text in proof.results)
-        state = "works" if found else ""
-        lines.append(f"| {one.number} | {one.name} | {configs} | {state} | {tests} | {results} |")
-    count = sum(bool(proofs.get(one.number)) for one in systems())
-    return f"{count} of {len(systems())} systems work.\n\n" + "\n".join(lines)
+def row(system: System, proofs: Sequence[Proof]) -> str:
+    """A line of the table; a system works where a proof has passed."""
+    configs = " ".join(f"`ssl={name}`" for name in system.configs)
+    tests = " ".join(f"`{proof.test.split('::')[-1]}`" for proof in proofs)
+    results = "; ".join(text for proof in proofs for text in proof.results)
+    state = "works" if proofs else ""
+    return f"| {system.number} | {system.name} | {configs} | {state} | {tests} | {results} |"
+
+
+def table(proofs: Mapping[str, Sequence[Proof]], before: Mapping[str, str] | None = None) -> str:
+    """The table; systems none of whose proofs was run keep the line they had before."""
+    lines = [
+        (before or {}).get(one.number, row(one, ()))
+        if one.number not in proofs
+        else row(one, proofs[one.number])
+        for one in systems()
+    ]
+    count = sum("| works |" in line for line in lines)
+    head = ["| id | system | config | state | proof | measured |", "|---|---|---|---|---|---|"]
+    return f"{count} of {len(lines)} systems work.\n\n" + "\n".join([*head, *lines])
 
 
 def write_table(path: Path, proofs: Mapping[str, Sequence[Proof]]) -> None:
     text = path.read_text(encoding="utf-8")
     head, rest = text.split(BEGIN)
-    _, tail = rest.split(END)
-    path.write_text(f"{head}{BEGIN}\n\n{table(proofs)}\n\n{END}{tail}", encoding="utf-8")
+    between, tail = rest.split(END)
+    before = {line.split("|")[1].strip(): line for line in between.splitlines() if line.startswith("|")}
+    path.write_text(f"{head}{BEGIN}\n\n{table(proofs, before)}\n\n{END}{tail}", encoding="utf-8")
 
 
 def said_to_work(path: Path) -> dict[str, list[str]]:

@@ -163,7 +163,7 @@ def found_of_eight(points: Tensor) -> int:
 
 @pytest.mark.slow
 def test_an_auto_encoder_as_energy_leads_a_generator_to_the_ring() -> None:
-    """To the ring, but not to its eight modes: no more than of a full circle are near them. No proof of E10."""
+    """To the ring, but no nearer to its eight modes than a full circle is: no proof of E10."""
     torch.manual_seed(0)
     energy, cloud = Rebuilt(), Cloud()
 

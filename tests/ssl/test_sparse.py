@@ -120,7 +120,7 @@ def test_photographs_have_a_code_of_oriented_edges(result: Say) -> None:
 
 @pytest.mark.proof("B4")
 def test_an_encoder_predicts_the_codes_of_photographs(result: Say) -> None:
-    """docs/images/psd.png is `filter_grid` of such atoms: 196 after 300 steps, 20 000 patches, FISTA(12)."""
+    """docs/images/psd.png shows such atoms (tests/ssl/pictures.py)."""
     found = patches(10_000, 12)
     objective = Latent(PatchDictionary(128), penalty=L1(1.0), infer=FISTA(10), pull=0.3)
     model = learn(objective, found, encoder=PatchEncoder(1, 12, 128), steps=150, lr=0.03)

@@ -42,3 +42,12 @@ def test_a_row_works_only_with_a_proof() -> None:
     assert "| B2 | ISTA |  | works | `test_ista` | 1e-7 from scikit-learn |" in written
     assert "| B3 | FISTA |  |  |  |  |" in written
     assert written.startswith("1 of ")
+
+
+def test_rows_of_what_was_not_run_stay_and_failures_lose_theirs() -> None:
+    before = {
+        "B2": "| B2 | ISTA |  | works | `test_ista` | ok |",
+        "B3": "| B3 | FISTA |  | works | `x` | ok |",
+    }
+    written = table({"B3": []}, before)
+    assert before["B2"] in written and "| B3 | FISTA |  |  |  |  |" in written
