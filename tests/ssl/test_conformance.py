@@ -1,5 +1,6 @@
 """The contract of an objective, for every system that has a configuration."""
 
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -19,11 +20,16 @@ CONFIGS = sorted(path.stem for path in Path(str(files("configs"))).glob("ssl/*.y
 every = pytest.mark.parametrize("name", CONFIGS)
 
 
+@cache
+def described(name: str) -> Any:
+    """What `worldmodel pretrain ssl=NAME` is told of its objective."""
+    return OmegaConf.to_container(compose("pretrain", [f"ssl={name}"]).ssl, resolve=True)
+
+
 def make(name: str) -> Pretraining:
     """The objective as `worldmodel pretrain ssl=NAME` builds it, on a small encoder."""
     torch.manual_seed(0)
-    config = compose("pretrain", [f"ssl={name}", "encoder.features=8"])
-    objective = build(OmegaConf.to_container(config.ssl, resolve=True))  # type: ignore[call-overload]
+    objective = build(described(name))
     return Pretraining(FrameEncoder(3, 8), objective, SHAPE)
 
 
