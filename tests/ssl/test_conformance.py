@@ -23,7 +23,8 @@ every = pytest.mark.parametrize("name", CONFIGS)
 @cache
 def described(name: str) -> Any:
     """What `worldmodel pretrain ssl=NAME` is told of its objective."""
-    return OmegaConf.to_container(compose("pretrain", [f"ssl={name}"]).ssl, resolve=True)
+    config = compose("pretrain", [f"ssl={name}", "encoder.features=8"])
+    return OmegaConf.to_container(config.ssl, resolve=True)
 
 
 def make(name: str) -> Pretraining:

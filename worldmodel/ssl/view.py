@@ -79,9 +79,7 @@ class Neighbours(Views):
     def forward(self, clip: FrameClip) -> TwoViews:
         batch, num_frames = clip.frames.shape[:2]
         if num_frames <= self.gap:
-            raise ValueError(
-                f"neighbours {self.gap} frames apart in clips of {num_frames}; lengthen clips"
-            )
+            raise ValueError(f"neighbours {self.gap} frames apart in clips of {num_frames}; lengthen clips")
         rows = torch.arange(batch, device=clip.frames.device)
         first = torch.randint(num_frames - self.gap, (batch,), device=clip.frames.device)
         return TwoViews(clip.frames[rows, first], clip.frames[rows, first + self.gap])
