@@ -9,6 +9,7 @@ import torch
 from worldmodel.app.cli import main
 from worldmodel.models import load_encoder, load_forward_model
 from worldmodel.nn import Frozen
+from worldmodel.training.csv_logger import read_metrics
 
 TINY = [
     "seconds=null",
@@ -31,6 +32,15 @@ def test_an_encoder_is_kept_with_its_log(pretrained: Path) -> None:
     assert encoder.features == 8
     rows = (pretrained / "metrics" / "pretrain" / "metrics.csv").read_text().splitlines()
     assert "train/loss" in rows[0] and len(rows) >= 4
+
+
+def test_what_is_seen_is_logged_while_training(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    overrides = ["phases.0.num_steps=2", "validation.every=1", "probe.windows=40", "probe.alarm=1000.0"]
+    assert main(["pretrain", f"run={tmp_path}", *overrides, *TINY]) == 0
+    columns = read_metrics(tmp_path / "metrics" / "pretrain" / "metrics.csv")
+    for name in ("val/probe_r2", "val/effective_rank"):
+        assert len(columns[name]) == 2
+    assert capsys.readouterr().err.count("collapsed at step") == 1
 
 
 def test_a_finished_pretraining_is_not_done_again(

@@ -58,8 +58,8 @@ def main(config: Config) -> None:
     require(config, "checkpoint")
     torch.set_num_threads(config.threads)
     encoder = load_encoder(config.checkpoint)
-    known = scenes(config, build(config.known), config.fit)
-    asked = scenes(config, build(config.data), config.part)
+    known = scenes(config, build(config.known), config.fit, seed=config.seed)
+    asked = scenes(config, build(config.data), config.part, seed=config.seed)
     run = Run.start(config, "probe")
     torch.manual_seed(config.seed)
     rivals: dict[str, nn.Module] = {
@@ -90,8 +90,8 @@ class Pixels(nn.Module):
         return self.pool(frame)
 
 
-def scenes(config: Config, store: Store, part: str) -> Scenes:
-    """Returns random windows of a part of the split.
+def scenes(config: Config, store: Store, part: str, *, seed: int) -> Scenes:
+    """Returns `config.windows` random windows of a part of the split.
 
     Raises:
         UsageError: the split has no such part, or hardly a window in it.
@@ -104,7 +104,7 @@ def scenes(config: Config, store: Store, part: str) -> Scenes:
         dataset: WindowDataset = module.dataset(part)
     except ValueError as error:
         raise UsageError(f"part={part}: {error}") from error
-    order = np.random.default_rng(config.seed).permutation(len(dataset))[: config.windows]
+    order = np.random.default_rng(seed).permutation(len(dataset))[: config.windows]
     if len(order) < 2 * config.neighbours:
         raise UsageError(f"part={part} has {len(order)} windows; lower stride= or choose another part")
     batches = np.array_split(order, -(-len(order) // config.batch_size))
