@@ -36,7 +36,7 @@ def make_model(seed: int = 0) -> ForwardModel:
     return model
 
 
-def test_statistics_survive_the_checkpoint_and_the_warm_start(tmp_path: Path) -> None:
+def test_statistics_survive_the_checkpoint_but_are_not_those_of_a_warm_start(tmp_path: Path) -> None:
     model = make_model()
     calibrate_uncertainty(model, [make_clip(4, relative_speed=-4.0)], num_masks=4)
     assert model.variance_mean.shape == (10,)
@@ -44,7 +44,7 @@ def test_statistics_survive_the_checkpoint_and_the_warm_start(tmp_path: Path) ->
     save_forward_model(model, tmp_path / "model.pt")
     loaded = load_forward_model(tmp_path / "model.pt")
     torch.testing.assert_close(loaded.variance_mean, model.variance_mean)
-    torch.testing.assert_close(with_latent(model, NoLatent()).variance_std, model.variance_std)
+    assert with_latent(model, NoLatent()).variance_std.numel() == 0  # another model: to be measured anew
     cost = uncertainty_of(loaded, hinge=0.5)
     assert list(cost.mean) == pytest.approx(model.variance_mean.tolist())
     assert cost.hinge == 0.5
