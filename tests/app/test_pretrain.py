@@ -61,7 +61,8 @@ def test_a_probe_says_what_is_seen(
     assert found["windows"] == 60 and set(found["encoder"]["ridge_r2"]) == set(found["pixels"]["ridge_r2"])
     assert found["encoder"]["mean_r2"] < 1 and found["encoder"]["effective_rank"] > 1
     assert "gap_ahead" in capsys.readouterr().out
-    assert "Similar scenes" in (tmp_path / "report.html").read_text()
+    page = (tmp_path / "report.html").read_text()
+    assert all(f"<h2>{one}</h2>" in page for one in ("Labels", "Filters", "Similar scenes", "Map of scenes"))
 
 
 def test_a_collapsed_encoder_is_named(

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from rich.console import Console
 from rich.table import Table as Printed
 from torch import Tensor, nn
@@ -30,17 +30,28 @@ from worldmodel.models.checkpoint import build as rebuild
 from worldmodel.models.checkpoint import plain
 from worldmodel.scene import RasterSpec
 from worldmodel.ssl import embed_all, from_window
-from worldmodel.viz import Media, ReportInputs, Section, Table, encode_png, grid, paint_raster, scene_map
+from worldmodel.viz import (
+    Media,
+    ReportInputs,
+    Section,
+    Table,
+    encode_png,
+    filter_grid,
+    grid,
+    paint_raster,
+    scene_map,
+)
 
 SPEC = RasterSpec()
 
 
 @dataclass(frozen=True)
 class Scenes:
-    """Windows of two frames and their labels."""
+    """Windows of two frames, their labels, and the vehicle that saw them (recording, row)."""
 
     frames: Float[Tensor, "N T C H W"]
     label: Float[Tensor, "N L"]
+    vehicle: Int[Tensor, "N 2"]
 
 
 @dataclass(frozen=True)
@@ -110,8 +121,9 @@ def scenes(config: Config, store: Store, part: str, *, seed: int) -> Scenes:
     batches = np.array_split(order, -(-len(order) // config.batch_size))
     clips = [dataset.collate([dataset[int(i)] for i in batch]) for batch in batches]
     frames = torch.cat([from_window(clip, spacing=config.spacing).frames for clip in clips])
-    origin = torch.cat([clip.origin for clip in clips]).numpy()
-    return Scenes(frames, torch.from_numpy(scene_labels(store.recordings, origin, spec=SPEC)))
+    origin = torch.cat([clip.origin for clip in clips])
+    label = scene_labels(store.recordings, origin.numpy(), spec=SPEC)
+    return Scenes(frames, torch.from_numpy(label), origin[:, :2])
 
 
 def score(config: Config, encoder: nn.Module, known: Scenes, asked: Scenes) -> Scores:
@@ -165,8 +177,8 @@ def print_scores(found: dict[str, Scores], num: int, *, alarm: float) -> None:
 
 def page(config: Config, encoder: nn.Module, found: dict[str, Scores], asked: Scenes) -> ReportInputs:
     """Returns what the page shows."""
-    rows: tuple[tuple[str | float, ...], ...] = tuple(
-        (label, *(round(float(one.ridge[row]), 2) for one in found.values()))
+    rows: tuple[tuple[str, ...], ...] = tuple(
+        (label.replace("_", " "), *(f"{one.ridge[row]:.2f}" for one in found.values()))
         for row, label in enumerate(LABELS)
     )
     embedding = embed_all(encoder, asked.frames.split(config.batch_size), grid=tuple(config.grid))
@@ -176,6 +188,7 @@ def page(config: Config, encoder: nn.Module, found: dict[str, Scores], asked: Sc
         question=f"{config.checkpoint}, on {len(asked.label)} held-out windows.",
         sections=(
             Section("Labels", "R2 of a linear map from the embedding.", Table(("label", *found), rows)),
+            *learnt_filters(encoder),
             Section("Similar scenes", SIMILAR, media=(similar_scenes(embedding, asked, seed=config.seed),)),
             Section("Map of scenes", MAP, media=(Media(_map(embedding, asked.label), "Scenes, projected."),)),
         ),
@@ -184,19 +197,33 @@ def page(config: Config, encoder: nn.Module, found: dict[str, Scores], asked: Sc
     )
 
 
-SIMILAR = "Left a scene, then those whose embeddings are nearest to its, of other vehicles or moments."
+SIMILAR = "Left a scene, then those of other vehicles whose embeddings are nearest to its."
 MAP = "Every held-out scene, on the two directions in which embeddings vary most, coloured by labels."
 
 
 def similar_scenes(
     embedding: Float[Tensor, "N D"], asked: Scenes, *, seed: int, num: int = 5, columns: int = 4
 ) -> Media:
-    """Returns a picture of scenes and the scenes nearest to each."""
-    picked = np.random.default_rng(seed).choice(len(embedding), size=num, replace=False)
-    _, rows = nearest(embedding[picked], embedding, num=columns)
-    pictures = [[_paint(asked.frames[row, -1]) for row in line] for line in rows.tolist()]
-    titles = ["scene", *(f"{rank}." for rank in range(1, columns))]
+    """Returns a picture of scenes and the scenes of other vehicles that are nearest to each."""
+    picked = np.random.default_rng(seed).choice(len(embedding), size=num, replace=False).tolist()
+    pictures = []
+    for row in picked:
+        others = (asked.vehicle != asked.vehicle[row]).any(1).nonzero().flatten()
+        _, near = nearest(embedding[row : row + 1], embedding[others], num=min(columns - 1, len(others)))
+        pictures.append([_paint(asked.frames[one, -1]) for one in (row, *others[near[0]].tolist())])
+    titles = ["scene", *(f"{rank}." for rank in range(1, len(pictures[0])))]
     return Media(encode_png(grid(pictures, columns=titles)), "Scenes and their neighbours.")
+
+
+def learnt_filters(encoder: nn.Module) -> tuple[Section, ...]:
+    """Returns a picture of the kernels of the encoder's first convolution, if it has one."""
+    layers = [one for one in encoder.modules() if isinstance(one, nn.Conv2d)]
+    if not layers:
+        return ()
+    kernels = layers[0].weight.detach().cpu().transpose(0, 1)  # (C, F, h, w)
+    picture = filter_grid(kernels.flatten(0, 1).numpy(), columns=kernels.shape[1], scale=10)
+    lead = "Kernels of the first layer: a column each, a row for each channel of the raster."
+    return (Section("Filters", lead, media=(Media(encode_png(picture), "White is positive."),)),)
 
 
 def _paint(frame: Float[Tensor, "C H W"]) -> np.ndarray:
