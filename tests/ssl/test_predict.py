@@ -53,8 +53,7 @@ def hits(model: Pretraining, clip: FrameClip) -> float:
     assert isinstance(objective, PredictNext) and clip.action is not None
     with torch.no_grad():
         maps = torch.stack([encode(model.encoder, clip.frames[:, t]) for t in range(3)], dim=1)
-        action = clip.action[:, 1] / torch.tensor([1.0, 0.01])
-        predicted = objective.transition(maps[:, :2], action)
+        predicted = objective.transition(maps[:, :2], clip.action[:, 1])
         now, wanted = (objective.projector(objective._pooled(one)) for one in (predicted, maps[:, 2]))
         near = torch.cdist(torch.nn.functional.normalize(now), torch.nn.functional.normalize(wanted)).argmin(
             1

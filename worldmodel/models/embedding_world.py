@@ -24,9 +24,6 @@ from worldmodel.nn import MapDecoder, Transition, encode
 from worldmodel.scene import Channel, RasterSpec, kinematics
 from worldmodel.types import Indexed, Obs, Prediction, Rollout
 
-ACTION_SCALE = (1.0, 0.01)
-"""Usual accelerations [m/s^2] and curvatures [1/m]: units of the transition's actions."""
-
 
 @dataclass(frozen=True)
 class EmbeddingHidden(Indexed):
@@ -161,7 +158,7 @@ class EmbeddingWorld(nn.Module):
         self, maps: Float[Tensor, "B 2 F H W"], action: Float[Tensor, "B 2"]
     ) -> Float[Tensor, "B 2 F H W"]:
         """Returns the newer map and the one that follows under an action."""
-        following = self.transition(maps, action / action.new_tensor(ACTION_SCALE))
+        following = self.transition(maps, action)
         return torch.stack([maps[:, 1], following], dim=1)
 
     def vehicles(self, cells: Float[Tensor, "B F H W"]) -> Float[Tensor, "B 1 H0 W0"]:

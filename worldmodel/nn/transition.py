@@ -1,11 +1,14 @@
 """One step of a world in the space of embeddings: the last maps and an action -> the next map."""
 
-import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from worldmodel.nn.block import ResidualBlock
 from worldmodel.nn.configured import Configured
+
+ACTION_SCALE = (1.0, 0.01)
+"""Usual accelerations [m/s^2] and curvatures [1/m]: the units in which networks are told of actions."""
 
 
 class Transition(Configured):
@@ -35,9 +38,10 @@ class Transition(Configured):
 
         Args:
             maps: the last `history` ones, newest last.
-            action: in units of usual actions.
+            action: mean acceleration [m/s^2] and curvature [1/m] until then.
         """
-        hidden = self.enter(maps.flatten(1, 2)) + self.act(action)[:, :, None, None]
+        usual = action / action.new_tensor(ACTION_SCALE)
+        hidden = self.enter(maps.flatten(1, 2)) + self.act(usual)[:, :, None, None]
         for block in self.blocks:
             hidden = block(hidden)
-        return maps[:, -1] + self.leave(torch.nn.functional.silu(hidden))
+        return maps[:, -1] + self.leave(F.silu(hidden))

@@ -9,13 +9,11 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from worldmodel.nn import Transition, encode, features_of
+from worldmodel.nn.transition import ACTION_SCALE
 from worldmodel.ssl.agreement import Agreement
 from worldmodel.ssl.clip import FrameClip
 from worldmodel.ssl.joint import follow, mlp
 from worldmodel.ssl.objective import Losses, Objective
-
-ACTION_SCALE = (1.0, 0.01)
-"""Usual accelerations [m/s^2] and curvatures [1/m]."""
 
 
 class PredictNext(Objective):
@@ -71,15 +69,15 @@ class PredictNext(Objective):
             raise ValueError("the clip has no actions; pass FrameClip(action=...)")
         batch, num_frames = clip.frames.shape[:2]
         maps = encode(encoder, clip.frames.flatten(0, 1)).unflatten(0, (batch, num_frames))
-        action = clip.action / clip.action.new_tensor(ACTION_SCALE)
         before = torch.stack([maps[:, :-2], maps[:, 1:-1]], dim=2).flatten(0, 1)  # (B T2, 2, F, H, W)
-        predicted = self.transition(before, action[:, 1:].flatten(0, 1))
+        predicted = self.transition(before, clip.action[:, 1:].flatten(0, 1))
         codes = self.projector(self._pooled(maps.flatten(0, 1))).unflatten(0, (batch, num_frames))
         agreement = self.agree(self.projector(self._pooled(predicted)), codes[:, 2:].flatten(0, 1))
         losses = {"loss": agreement, "agreement": agreement}
         if self.inverse:
             pairs = torch.cat([codes[:, :-1], codes[:, 1:]], dim=-1)
-            losses["inverse"] = F.mse_loss(self.inverse_dynamics(pairs), action)
+            usual = clip.action / clip.action.new_tensor(ACTION_SCALE)
+            losses["inverse"] = F.mse_loss(self.inverse_dynamics(pairs), usual)
             losses["loss"] = losses["loss"] + self.inverse * losses["inverse"]
         if self.exact:
             losses["exact"] = F.mse_loss(predicted, maps[:, 2:].flatten(0, 1).detach())
