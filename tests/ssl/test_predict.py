@@ -9,6 +9,7 @@ from torch import Tensor
 
 from worldmodel.nn import FrameEncoder, encode
 from worldmodel.ssl import FrameClip, InfoNCE, Objective, PredictHidden, PredictNext, Pretraining, VICReg
+from worldmodel.ssl.embedding import pooled
 
 HEIGHT, WIDTH = 16, 16
 
@@ -54,7 +55,7 @@ def hits(model: Pretraining, clip: FrameClip) -> float:
     with torch.no_grad():
         maps = torch.stack([encode(model.encoder, clip.frames[:, t]) for t in range(3)], dim=1)
         predicted = objective.transition(maps[:, :2], clip.action[:, 1])
-        now, wanted = (objective.projector(objective._pooled(one)) for one in (predicted, maps[:, 2]))
+        now, wanted = (objective.projector(pooled(one, objective.grid)) for one in (predicted, maps[:, 2]))
         near = torch.cdist(torch.nn.functional.normalize(now), torch.nn.functional.normalize(wanted)).argmin(
             1
         )

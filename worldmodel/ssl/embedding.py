@@ -19,8 +19,13 @@ def embed(
         grid: rows and columns of patches, at most those of the map.
     """
     cells = encode(encoder, frames.flatten(0, 1))
+    return pooled(cells, grid).unflatten(0, frames.shape[:2]).flatten(1)
+
+
+def pooled(cells: Float[Tensor, "B F H W"], grid: tuple[int, int]) -> Float[Tensor, "B D"]:
+    """Returns a map averaged over the patches of a grid, as a vector."""
     rows, columns = min(grid[0], cells.shape[-2]), min(grid[1], cells.shape[-1])
-    return F.adaptive_avg_pool2d(cells, (rows, columns)).unflatten(0, frames.shape[:2]).flatten(1)
+    return F.adaptive_avg_pool2d(cells, (rows, columns)).flatten(1)
 
 
 @torch.no_grad()

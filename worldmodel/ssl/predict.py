@@ -12,6 +12,7 @@ from worldmodel.nn import Transition, encode, features_of
 from worldmodel.nn.transition import ACTION_SCALE
 from worldmodel.ssl.agreement import Agreement
 from worldmodel.ssl.clip import FrameClip
+from worldmodel.ssl.embedding import pooled
 from worldmodel.ssl.joint import follow, mlp
 from worldmodel.ssl.objective import Losses, Objective
 
@@ -59,7 +60,7 @@ class PredictNext(Objective):
                 f"clips of {clip.frames.shape[1]} frames, expected 3: two to see, one to predict"
             )
         self.transition = Transition(features_of(encoder), width=self.width)
-        size = self._pooled(encode(encoder, clip.frames[:, 0])).shape[1]
+        size = pooled(encode(encoder, clip.frames[:, 0]), self.grid).shape[1]
         self.projector = mlp(size, 2 * self.width, self.dim)
         self.inverse_dynamics = mlp(2 * self.dim, self.width, 2)
         self.agree.attach(self.dim)
@@ -71,8 +72,8 @@ class PredictNext(Objective):
         maps = encode(encoder, clip.frames.flatten(0, 1)).unflatten(0, (batch, num_frames))
         before = torch.stack([maps[:, :-2], maps[:, 1:-1]], dim=2).flatten(0, 1)  # (B T2, 2, F, H, W)
         predicted = self.transition(before, clip.action[:, 1:].flatten(0, 1))
-        codes = self.projector(self._pooled(maps.flatten(0, 1))).unflatten(0, (batch, num_frames))
-        agreement = self.agree(self.projector(self._pooled(predicted)), codes[:, 2:].flatten(0, 1))
+        codes = self.projector(pooled(maps.flatten(0, 1), self.grid)).unflatten(0, (batch, num_frames))
+        agreement = self.agree(self.projector(pooled(predicted, self.grid)), codes[:, 2:].flatten(0, 1))
         losses = {"loss": agreement, "agreement": agreement}
         if self.inverse:
             pairs = torch.cat([codes[:, :-1], codes[:, 1:]], dim=-1)
@@ -83,10 +84,6 @@ class PredictNext(Objective):
             losses["exact"] = F.mse_loss(predicted, maps[:, 2:].flatten(0, 1).detach())
             losses["loss"] = losses["loss"] + self.exact * losses["exact"]
         return losses
-
-    def _pooled(self, cells: Float[Tensor, "B F H W"]) -> Float[Tensor, "B D"]:
-        rows, columns = min(self.grid[0], cells.shape[-2]), min(self.grid[1], cells.shape[-1])
-        return F.adaptive_avg_pool2d(cells, (rows, columns)).flatten(1)
 
 
 class PredictHidden(Objective):
