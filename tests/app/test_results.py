@@ -34,8 +34,10 @@ def test_the_published_table_fits_three_hours() -> None:
 @pytest.mark.slow
 def test_every_configured_stage_can_be_composed() -> None:
     stages = {}
-    for stage in configured("full"):
-        kind = [one for name, one in stage.labels.items() if name not in ("seed", "train", "trained")]
+    for stage in [*configured("full"), *configured("encoders")]:
+        kind = [
+            one for name, one in stage.labels.items() if name not in ("seed", "of_seed", "train", "trained")
+        ]
         stages[tuple(kind)] = stage
     for stage in stages.values():
         overrides = [fill(one, {alias: f"/{alias}.pt" for alias in stage.needs}) for one in stage.overrides]
@@ -136,5 +138,30 @@ def test_predictions_are_quoted_by_horizon(tmp_path: Path) -> None:
     rows = prediction_rows([Stage("p", "predict", labels=labels)], tmp_path)
     assert [row["latents"] for row in rows] == ["model", "posterior"]
     assert (rows[0]["iou_0.5s"], rows[0]["iou_3s"]) == (pytest.approx(0.05), pytest.approx(0.3))
-    assert "| latent | model | both | 0.05 / 0.10 / 0.20 / 0.30 |" in as_markdown([], rows)
+    assert "| latent | model | both | 1 | 0.05 / 0.10 / 0.20 / 0.30 |" in as_markdown([], rows)
     assert np.isfinite([rows[0][name] for name in rows[0] if name.startswith("mse")]).all()
+
+
+def test_predictions_of_several_seeds_are_one_row(tmp_path: Path) -> None:
+    stages = []
+    for seed, factor in enumerate((1.0, 3.0)):
+        values = {f"{one:.1f}": factor for one in (0.5, 1, 2, 3)}
+        metrics = {"mse_over_copy": values, "iou": values, "sharpness": values}
+        (tmp_path / f"p{seed}").mkdir()
+        content = {"predictors": {"model": metrics}, "windows": 7}
+        (tmp_path / f"p{seed}" / "summary.json").write_text(json.dumps(content))
+        labels = {"table": "prediction", "predictor": "frozen", "encoder": "vicreg", "trained": "us101"}
+        stages.append(Stage(f"p{seed}", "predict", labels={**labels, "of_seed": str(seed), "test": "c"}))
+    (row,) = prediction_rows(stages, tmp_path)
+    assert (row["model"], row["seeds"], row["iou_3s"]) == ("frozen vicreg", 2, 2.0)
+
+
+def test_the_stages_of_encoders_train_and_drive_with_each() -> None:
+    stages = {one.name: one for one in configured("encoders")}
+    assert not any(one.startswith(("split", "policy", "drive_planned")) for one in stages)
+    used = stages["encoded-frozen-vicreg-1"]
+    assert used.needs == {"ssl": "encoder-vicreg-1/ssl.pt"} and "seed=1" in used.overrides
+    assert not any(
+        one.startswith("seed=") for one in stages["predict_encoded-frozen-vicreg-us101-1-c"].overrides
+    )
+    assert "ssl=vicreg" in stages["encoder-vicreg-1"].overrides

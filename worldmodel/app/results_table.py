@@ -22,6 +22,7 @@ from worldmodel.evaluation.statistics import Interval, bootstrap_seeds, wilson
 from worldmodel.evaluation.table import SIDES, read_episodes
 
 RATES = ("safe", "success")
+PREDICTION_METRICS = ("mse_over_copy", "iou", "sharpness")
 SEED = re.compile(r"(.+)_s(\d+)")
 
 
@@ -120,23 +121,33 @@ def rate_of(drive: Drive, rate: str) -> Interval:
 
 
 def prediction_rows(stages: Iterable[Stage], folder: Path) -> list[dict[str, Any]]:
-    """Returns one row for each model, way of choosing latents, and test."""
-    rows = []
+    """Returns one row for each model, way of choosing latents, and test; seeds are averaged."""
+    found: dict[tuple[str, ...], list[dict[str, Any]]] = {}
     for stage in stages:
         path = folder / stage.name / "summary.json"
         if stage.labels["table"] != "prediction" or not path.is_file():
             continue
-        found = json.loads(path.read_text(encoding="utf-8"))
-        for predictor, metrics in found["predictors"].items():
-            row = {
-                "table": "prediction", "model": stage.labels["predictor"], "latents": predictor,
-                "trained_on": stage.labels["trained"], "test": stage.labels["test"],
-                "windows": found["windows"],
-            }  # fmt: skip
-            for metric in ("mse_over_copy", "iou", "sharpness"):
-                row |= {f"{metric}_{seconds:g}s": metrics[metric][f"{seconds:.1f}"] for seconds in HORIZONS}
-            rows.append(row)
-    return rows
+        labels, summary = stage.labels, json.loads(path.read_text(encoding="utf-8"))
+        model = " ".join(labels[name] for name in ("predictor", "encoder") if name in labels)
+        for predictor, metrics in summary["predictors"].items():
+            key = model, predictor, labels["trained"], labels["test"]
+            found.setdefault(key, []).append(_prediction_values(metrics) | {"windows": summary["windows"]})
+    names = ("model", "latents", "trained_on", "test")
+    return [
+        {
+            "table": "prediction", **dict(zip(names, key, strict=True)), "seeds": len(seeds),
+            **{name: float(np.mean([one[name] for one in seeds])) for name in seeds[0]},
+        }
+        for key, seeds in found.items()
+    ]  # fmt: skip
+
+
+def _prediction_values(metrics: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
+    return {
+        f"{metric}_{seconds:g}s": metrics[metric][f"{seconds:.1f}"]
+        for metric in PREDICTION_METRICS
+        for seconds in HORIZONS
+    }
 
 
 def as_csv(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -188,16 +199,17 @@ def _prediction_table(rows: Sequence[Mapping[str, Any]]) -> str:
         "model",
         "latents",
         "trained on",
+        "seeds",
         f"MSE / copy's at {at} s",
         f"IoU at {at} s",
         f"sharpness at {at} s",
     )
     cells = [
         (
-            row["model"], row["latents"], row["trained_on"],
+            row["model"], row["latents"], row["trained_on"], str(row["seeds"]),
             *(
                 " / ".join(f"{row[f'{metric}_{seconds:g}s']:.2f}" for seconds in HORIZONS)
-                for metric in ("mse_over_copy", "iou", "sharpness")
+                for metric in PREDICTION_METRICS
             ),
         )
         for row in rows
