@@ -1,7 +1,6 @@
 """Training a policy: drive or compare, pay, step. The only file of this package that knows Lightning."""
 
-from collections.abc import Callable, Iterable
-from itertools import chain
+from collections.abc import Callable
 
 import lightning
 import torch
@@ -10,7 +9,7 @@ from torch import Generator, Tensor, nn
 
 from planners.policy.loss import PolicyLossFn
 from planners.policy.network import PolicyNetwork
-from worldmodel.training import scheduled
+from worldmodel.training import learnt_groups, scheduled
 from worldmodel.types import Clip
 
 
@@ -30,7 +29,7 @@ class PolicyModule(lightning.LightningModule):
         model: PolicyNetwork,
         *,
         loss_fn: PolicyLossFn,
-        optimizer: Callable[[Iterable[Tensor]], torch.optim.Optimizer],
+        optimizer: Callable[..., torch.optim.Optimizer],
         num_steps: int,
         elapsed: Callable[[], float] = lambda: 0.0,
     ) -> None:
@@ -54,7 +53,7 @@ class PolicyModule(lightning.LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Returns the optimiser with a warm-up and cosine schedule by step."""
-        optimizer = self.optimizer_fn(chain(self.model.parameters(), self.learnt_too.parameters()))
+        optimizer = self.optimizer_fn(learnt_groups(nn.ModuleList([self.model, self.learnt_too])))
         return scheduled(optimizer, self.num_steps, elapsed=self.elapsed)
 
     def _generator(self) -> Generator:

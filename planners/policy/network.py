@@ -184,7 +184,8 @@ class PolicyNetwork(nn.Module):
         pool: rows and columns.
         ahead: [m]
         aside: [m]
-        patch: see `ViewEncoder`, as the next two.
+        frame_encoder: see `ViewEncoder`, as the next three.
+        patch: rows and columns.
         channels: of the convolutions.
         features: between encoder and head.
         accel: lowest and highest acceleration [m/s^2].
@@ -206,6 +207,7 @@ class PolicyNetwork(nn.Module):
         pool: Sequence[int] = ViewSpec.pool,
         ahead: Sequence[float] = ViewSpec.ahead,
         aside: Sequence[float] = ViewSpec.aside,
+        frame_encoder: nn.Module | None = None,
         patch: Sequence[int] = (3, 4),
         channels: int = 32,
         features: int = 128,
@@ -220,12 +222,16 @@ class PolicyNetwork(nn.Module):
         self.encoder = ViewEncoder(
             self.view_spec.shape,
             len(self.view_spec.road_points),
+            frame_encoder=frame_encoder,
             patch=patch,
             channels=channels,
             features=features,
         )
         self.head: Any = head or PointHead(features)
-        self._sizes = {"patch": list(patch), "channels": channels, "features": features}
+        described: Any = None if frame_encoder is None else frame_encoder.config
+        self._sizes = {
+            "frame_encoder": described, "patch": list(patch), "channels": channels, "features": features,
+        }  # fmt: skip
 
     @property
     def config(self) -> dict[str, object]:

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from worldmodel.app.cli import main
-from worldmodel.models import load_encoder, load_forward_model
+from worldmodel.models import load_encoder, load_forward_model, load_model
 from worldmodel.nn import Frozen
 from worldmodel.training.csv_logger import read_metrics
 
@@ -82,6 +82,27 @@ def test_a_forward_model_takes_the_encoder(pretrained: Path, tmp_path: Path) -> 
     original = load_encoder(pretrained / "ssl.pt")
     for one, other in zip(model.encoder.parameters(), original.parameters(), strict=True):
         assert torch.equal(one, other)
+
+
+def test_a_policy_sees_through_an_encoder_of_vehicles(tmp_path: Path) -> None:
+    vehicles = ["channels=[vehicles]", "encoder.in_channels=1", "encoder.features=4", "phases.0.num_steps=2"]
+    assert main(["pretrain", f"run={tmp_path / 'ssl'}", *vehicles, *TINY]) == 0
+    kept = tmp_path / "ssl" / "ssl.pt"
+    assert main(["probe", str(kept), f"run={tmp_path / 'probe'}", "windows=40", "threads=1"]) == 0
+    seen = ["+encoder@model.frame_encoder=frozen", f"model.frame_encoder.path={kept}", "+model.pool=[1,1]"]
+    steps = ["phases.0.num_steps=2", "policy.drive.num_episodes=0", "validation.monitor=val/loss"]
+    assert main(["train", "policy=il", f"run={tmp_path / 'il'}", *seen, *steps, *TINY]) == 0
+    policy = load_model(tmp_path / "il" / "policy.pt")
+    learnt = load_encoder(kept).state_dict()
+    assert all(
+        torch.equal(one, learnt[name])
+        for name, one in policy.encoder.embed.encoder.encoder.state_dict().items()
+    )
+
+
+def test_an_unknown_channel_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["pretrain", f"run={tmp_path}", "channels=[cars]", *TINY]) == 2
+    assert "expected some of lane, vehicles, off_road" in capsys.readouterr().err
 
 
 def test_a_probe_of_nothing_is_refused(capsys: pytest.CaptureFixture[str]) -> None:

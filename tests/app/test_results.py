@@ -165,3 +165,4 @@ def test_the_stages_of_encoders_train_and_drive_with_each() -> None:
         one.startswith("seed=") for one in stages["predict_encoded-frozen-vicreg-us101-1-c"].overrides
     )
     assert "ssl=vicreg" in stages["encoder-vicreg-1"].overrides
+    assert "policy=il" in stages["imitator-imitate-temporal_contrast-2"].overrides

@@ -6,7 +6,7 @@ from rich.console import Console
 
 from worldmodel.app.compose import Config, build, with_values
 from worldmodel.app.phase import STATE, datamodule, train_phase
-from worldmodel.app.probe import scenes, score
+from worldmodel.app.probe import raster_spec, scenes, score
 from worldmodel.app.run import Run
 from worldmodel.app.train import hush
 from worldmodel.data import Store
@@ -29,7 +29,7 @@ def fit(config: Config, run: Run) -> None:
     hush()
     torch.set_num_threads(config.threads)
     store: Store = build(config.data)
-    spec = RasterSpec()
+    spec = raster_spec(config.channels)
     torch.manual_seed(config.seed)
     num_frames = config.clip.num_frames
     shape = (num_frames, len(spec.channels), spec.height, spec.width)
@@ -39,9 +39,14 @@ def fit(config: Config, run: Run) -> None:
     next(iter(module.train_dataloader()))  # compiles the renderer, which is no training time
     (phase,) = config.phases
     told = with_values(config, run=str(run.folder), phase=phase.name)
-    probes = [ProbeOnline(model, store, config.probe, seed=config.seed)] if is_probed(config, store) else []
+    probes = (
+        [ProbeOnline(model, store, config.probe, spec=spec, seed=config.seed)]
+        if is_probed(config, store)
+        else []
+    )
     extra = train_phase(told, model, module, phase=phase, run=run, callbacks=probes)
-    save_model(model.eval(), run.folder / CHECKPOINT, extra={**extra, "spacing": config.clip.spacing})
+    told_probe = {"spacing": config.clip.spacing, "channels": list(config.channels)}
+    save_model(model.eval(), run.folder / CHECKPOINT, extra={**extra, **told_probe})
     (run.folder / STATE).unlink(missing_ok=True)
 
 
@@ -59,13 +64,16 @@ class ProbeOnline(lightning.Callback):
         model: as it is at the time.
         store: holds the recordings.
         config: of the probe.
+        spec: of the rasters.
         seed: of the windows.
     """
 
-    def __init__(self, model: Pretraining, store: Store, config: Config, *, seed: int) -> None:
+    def __init__(
+        self, model: Pretraining, store: Store, config: Config, *, spec: RasterSpec, seed: int
+    ) -> None:
         self.model, self.config = model, config
         self.known, self.asked = (
-            scenes(config, store, part, seed=seed) for part in (config.fit, config.part)
+            scenes(config, store, part, spec=spec, seed=seed) for part in (config.fit, config.part)
         )
         self.is_warned = False
 

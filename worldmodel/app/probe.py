@@ -25,10 +25,10 @@ from worldmodel.data.datamodule import TrafficDataModule
 from worldmodel.data.dataset import WindowDataset
 from worldmodel.evaluation.linear_probe import effective_rank, fit_ridge, nearest, r_squared
 from worldmodel.evaluation.scene_label import LABELS, scene_labels
-from worldmodel.models import load_encoder
+from worldmodel.models import load_encoder, read_checkpoint
 from worldmodel.models.checkpoint import build as rebuild
 from worldmodel.models.checkpoint import plain
-from worldmodel.scene import RasterSpec
+from worldmodel.scene import Channel, RasterSpec
 from worldmodel.ssl import embed_all, from_window
 from worldmodel.viz import (
     Media,
@@ -42,16 +42,15 @@ from worldmodel.viz import (
     scene_map,
 )
 
-SPEC = RasterSpec()
-
 
 @dataclass(frozen=True)
 class Scenes:
-    """Windows of two frames, their labels, and the vehicle that saw them (recording, row)."""
+    """Windows of two frames, their labels, the vehicle that saw them (recording, row), and what they show."""
 
     frames: Float[Tensor, "N T C H W"]
     label: Float[Tensor, "N L"]
     vehicle: Int[Tensor, "N 2"]
+    spec: RasterSpec
 
 
 @dataclass(frozen=True)
@@ -68,15 +67,15 @@ def main(config: Config) -> None:
     """Embeds, fits, scores, prints, draws."""
     require(config, "checkpoint")
     torch.set_num_threads(config.threads)
-    encoder = load_encoder(config.checkpoint)
-    known = scenes(config, build(config.known), config.fit, seed=config.seed)
-    asked = scenes(config, build(config.data), config.part, seed=config.seed)
+    encoder, spec = load_encoder(config.checkpoint), spec_of(config.checkpoint)
+    known = scenes(config, build(config.known), config.fit, spec=spec, seed=config.seed)
+    asked = scenes(config, build(config.data), config.part, spec=spec, seed=config.seed)
     run = Run.start(config, "probe")
     torch.manual_seed(config.seed)
     rivals: dict[str, nn.Module] = {
         "encoder": encoder,
         "untrained": rebuild(plain(encoder.config)),
-        "pixels": Pixels(tuple(encoder.stride)),  # type: ignore[arg-type]
+        "pixels": Pixels(tuple(encoder.stride), features=len(spec.channels)),  # type: ignore[arg-type]
     }
     with run.timed("probe"):
         found = {name: score(config, one, known, asked) for name, one in rivals.items()}
@@ -90,18 +89,34 @@ def main(config: Config) -> None:
 class Pixels(nn.Module):
     """The frame itself as a map: pixels averaged over the cells of an encoder."""
 
-    features = len(SPEC.channels)
-
-    def __init__(self, stride: tuple[int, int]) -> None:
+    def __init__(self, stride: tuple[int, int], *, features: int) -> None:
         super().__init__()
-        self.stride = stride
+        self.stride, self.features = stride, features
         self.pool = nn.AvgPool2d(stride)
 
     def forward(self, frame: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C H2 W2"]:
         return self.pool(frame)
 
 
-def scenes(config: Config, store: Store, part: str, *, seed: int) -> Scenes:
+def raster_spec(channels: Sequence[str]) -> RasterSpec:
+    """Returns the rasters that show these channels.
+
+    Raises:
+        UsageError: no such channel.
+    """
+    known = {one.name.lower(): one for one in Channel}
+    if not channels or not set(channels) <= set(known):
+        raise UsageError(f"channels={list(channels)}, expected some of {', '.join(known)}")
+    return RasterSpec(channels=tuple(known[name] for name in channels))
+
+
+def spec_of(checkpoint: str) -> RasterSpec:
+    """Returns the rasters that the encoder of a checkpoint has learnt from."""
+    channels = read_checkpoint(checkpoint)["extra"].get("channels")
+    return RasterSpec() if channels is None else raster_spec(channels)
+
+
+def scenes(config: Config, store: Store, part: str, *, spec: RasterSpec, seed: int) -> Scenes:
     """Returns `config.windows` random windows of a part of the split.
 
     Raises:
@@ -109,7 +124,7 @@ def scenes(config: Config, store: Store, part: str, *, seed: int) -> Scenes:
     """
     module = TrafficDataModule(
         store.recordings, store.split, history=config.spacing + 1, horizon=0, mirror=0.0,
-        stride=config.stride, eval_stride=config.stride, spec=SPEC,
+        stride=config.stride, eval_stride=config.stride, spec=spec,
     )  # fmt: skip
     try:
         dataset: WindowDataset = module.dataset(part)
@@ -122,8 +137,8 @@ def scenes(config: Config, store: Store, part: str, *, seed: int) -> Scenes:
     clips = [dataset.collate([dataset[int(i)] for i in batch]) for batch in batches]
     frames = torch.cat([from_window(clip, spacing=config.spacing).frames for clip in clips])
     origin = torch.cat([clip.origin for clip in clips])
-    label = scene_labels(store.recordings, origin.numpy(), spec=SPEC)
-    return Scenes(frames, torch.from_numpy(label), origin[:, :2])
+    label = scene_labels(store.recordings, origin.numpy(), spec=spec)
+    return Scenes(frames, torch.from_numpy(label), origin[:, :2], spec)
 
 
 def score(config: Config, encoder: nn.Module, known: Scenes, asked: Scenes) -> Scores:
@@ -210,7 +225,12 @@ def similar_scenes(
     for row in picked:
         others = (asked.vehicle != asked.vehicle[row]).any(1).nonzero().flatten()
         _, near = nearest(embedding[row : row + 1], embedding[others], num=min(columns - 1, len(others)))
-        pictures.append([_paint(asked.frames[one, -1]) for one in (row, *others[near[0]].tolist())])
+        pictures.append(
+            [
+                paint_raster(asked.frames[one, -1].numpy(), asked.spec, scale=2)
+                for one in (row, *others[near[0]].tolist())
+            ]
+        )
     titles = ["scene", *(f"{rank}." for rank in range(1, len(pictures[0])))]
     return Media(encode_png(grid(pictures, columns=titles)), "Scenes and their neighbours.")
 
@@ -224,10 +244,6 @@ def learnt_filters(encoder: nn.Module) -> tuple[Section, ...]:
     picture = filter_grid(kernels.flatten(0, 1).numpy(), columns=kernels.shape[1], scale=10)
     lead = "Kernels of the first layer: a column each, a row for each channel of the raster."
     return (Section("Filters", lead, media=(Media(encode_png(picture), "White is positive."),)),)
-
-
-def _paint(frame: Float[Tensor, "C H W"]) -> np.ndarray:
-    return paint_raster(frame.numpy(), SPEC, scale=2)
 
 
 def _map(embedding: Float[Tensor, "N D"], label: Float[Tensor, "N L"]) -> bytes:

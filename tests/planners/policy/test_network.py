@@ -11,6 +11,7 @@ from planners.policy.network import draw_noise
 from tests.models.factories import make_obs
 from tests.planners.policy.factories import TINY, make_policy
 from worldmodel.models.checkpoint import CheckpointError, load_model, save_model
+from worldmodel.nn import FrameEncoder, Frozen
 from worldmodel.scene import RasterSpec
 
 HEADS = [PointHead(8), GaussianHead(8), MixtureHead(8, num=3)]
@@ -32,6 +33,26 @@ def test_a_new_policy_keeps_speed_and_heading(head) -> None:
 def test_the_default_is_small() -> None:
     for head in (PointHead(), GaussianHead(), MixtureHead()):
         assert 50_000 < PolicyNetwork(head).num_parameters < 200_000
+
+
+def test_a_policy_sees_through_a_frozen_encoder_of_frames(tmp_path: Path) -> None:
+    encoder = Frozen(FrameEncoder(in_channels=1, features=5))
+    policy = make_policy(frame_encoder=encoder, pool=(1, 1))
+    view = make_view(policy)
+    # By hand: each raster through the encoder alone, the older one's map behind the newer one's.
+    maps = [encoder(view.vehicles[:, age : age + 1]) for age in (0, 1)]
+    torch.testing.assert_close(policy.encoder.embed(view.vehicles), torch.cat(maps, dim=1))
+    action = policy(view)
+    action.sum().backward()
+    assert policy.encoder.reduce.weight.grad.abs().sum() > 0
+    assert all(one.grad is None for one in encoder.parameters())
+    save_model(policy, tmp_path / "policy.pt")
+    torch.testing.assert_close(load_model(tmp_path / "policy.pt")(view), action)
+
+
+def test_an_encoder_of_other_rasters_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"encoder\.in_channels=1"):
+        make_policy(frame_encoder=FrameEncoder(in_channels=3))
 
 
 def test_actions_stay_within_the_bounds() -> None:
