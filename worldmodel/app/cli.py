@@ -181,6 +181,24 @@ COMMANDS = {
         (("of=FOLDER", "the run folder (required)"),),
         ("worldmodel report of=runs/demo/2026-11-22_10-00-00",),
     ),
+    "realism": Command(
+        "simulated traffic beside recorded traffic",
+        "Counts in recordings and in simulated scenes speed against density, time gaps, accelerations and\n"
+        "lane changes, and how far they differ. Prints the table, draws realism.png, and writes the numbers\n"
+        "to realism.json and distances.csv.",
+        (
+            ("+data@recorded.NAME=mona", "further recordings; recorded.NAME.path=FOLDER where one is needed"),
+            ("+traffic@simulated.NAME=ring", "further scenarios, of configs/traffic"),
+            ("parts=[train,test]", "of the recordings' splits"),
+            ("reference=NAME", "what the table compares with; left out, the first recording"),
+            ("scenes=4 frames=600", "simulated of each scenario"),
+            *RUN,
+        ),
+        (
+            "worldmodel realism",
+            "worldmodel realism +traffic@simulated.merge=merge scenes=8",
+        ),
+    ),
     "results": Command(
         "the whole table of results, in about three hours",
         "Trains every model and policy of docs/results.md, drives and scores them, and writes results.md,\n"

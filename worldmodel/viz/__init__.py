@@ -6,6 +6,7 @@ from worldmodel.viz.draw import draw_ego, paint_raster, strip
 from worldmodel.viz.filters import filter_grid
 from worldmodel.viz.future import Future, doubt_grid, future_frames, future_grid
 from worldmodel.viz.layout import encode_png, grid, stack, write_text
+from worldmodel.viz.panel import Panel, panel_grid
 from worldmodel.viz.report import AgentResult, Comparison, Media, ReportInputs, Section, Table, render_report
 from worldmodel.viz.video import decode_video, encode_video
 from worldmodel.viz.world import Camera, Ego, EpisodeView, RoadPainter, episode_frames, world_view
@@ -20,6 +21,7 @@ __all__ = [
     "EpisodeView",
     "Future",
     "Media",
+    "Panel",
     "Rate",
     "ReportInputs",
     "RoadPainter",
@@ -39,6 +41,7 @@ __all__ = [
     "future_grid",
     "grid",
     "paint_raster",
+    "panel_grid",
     "rate_chart",
     "render_report",
     "scene_map",
