@@ -8,6 +8,7 @@ from worldmodel.scene.traffic.record import simulate
 from worldmodel.scene.traffic.road import LaneEnd, TrafficLane, TrafficRoad
 from worldmodel.scene.traffic.simulation import Scenario, Simulation
 from worldmodel.scene.traffic.state import NO_EXIT, Drivers, TrafficState
+from worldmodel.scene.traffic.variant import vary
 
 __all__ = [
     "MIXED",
@@ -27,4 +28,5 @@ __all__ = [
     "advance",
     "advance_torch",
     "simulate",
+    "vary",
 ]
