@@ -6,6 +6,7 @@ from worldmodel.viz.draw import draw_ego, paint_raster, strip
 from worldmodel.viz.filters import filter_grid
 from worldmodel.viz.future import Future, doubt_grid, future_frames, future_grid
 from worldmodel.viz.layout import encode_png, grid, stack, write_text
+from worldmodel.viz.level_chart import Levels, level_chart, level_picture
 from worldmodel.viz.panel import Panel, panel_grid
 from worldmodel.viz.report import AgentResult, Comparison, Media, ReportInputs, Section, Table, render_report
 from worldmodel.viz.video import decode_video, encode_video
@@ -20,6 +21,7 @@ __all__ = [
     "Ego",
     "EpisodeView",
     "Future",
+    "Levels",
     "Media",
     "Panel",
     "Rate",
@@ -40,6 +42,8 @@ __all__ = [
     "future_frames",
     "future_grid",
     "grid",
+    "level_chart",
+    "level_picture",
     "paint_raster",
     "panel_grid",
     "rate_chart",

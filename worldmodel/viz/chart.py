@@ -77,7 +77,7 @@ def curve_chart(
             loc="outside upper center",
             ncols=min(len(handles), 2 * len(panels), 4),
         )
-        return _svg(figure)
+        return svg(figure)
 
 
 def rate_chart(rates: Mapping[str, Mapping[str, Rate]], *, highlight: str = "") -> bytes:
@@ -89,7 +89,7 @@ def rate_chart(rates: Mapping[str, Mapping[str, Rate]], *, highlight: str = "") 
         for axis, (title, panel) in zip(axes, rates.items(), strict=True):
             _dots(axis, panel, highlight)
             axis.set(title=title, xlabel="% of episodes")
-        return _svg(figure)
+        return svg(figure)
 
 
 def scene_map(
@@ -103,7 +103,7 @@ def scene_map(
             points = axis.scatter(*at[:num].T, c=value[:num], s=7, cmap="viridis", linewidths=0)
             axis.set(title=title.replace("_", " "), xticks=[], yticks=[])
             figure.colorbar(points, ax=axis, shrink=0.8)
-        return _svg(figure)
+        return svg(figure)
 
 
 def _dots(axis: Axes, panel: Mapping[str, Rate], highlight: str) -> None:
@@ -127,7 +127,8 @@ def _dots(axis: Axes, panel: Mapping[str, Rate], highlight: str) -> None:
     axis.grid(axis="y", visible=False)
 
 
-def _svg(figure: Figure) -> bytes:
+def svg(figure: Figure) -> bytes:
+    """Returns a figure drawn in `STYLE` as SVG, to be put into a page."""
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     text = buffer.getvalue()
