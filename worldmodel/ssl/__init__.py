@@ -49,6 +49,7 @@ from worldmodel.ssl.corrupt import (
     MaskingNoise,
     random_subset,
 )
+from worldmodel.ssl.deconvolutional import Deconvolutional, Switches
 from worldmodel.ssl.density import Density, EnergyHead, FrameEnergy, PushUp, ReconstructionEnergy
 from worldmodel.ssl.dictionary import (
     ConvDictionary,
@@ -106,7 +107,8 @@ from worldmodel.ssl.source import (
     coloured,
 )
 from worldmodel.ssl.stacked import Level, Stacked
-from worldmodel.ssl.temporal import Temporal
+from worldmodel.ssl.temporal import PoolSlowness, Temporal
+from worldmodel.ssl.tokens import MaskedTokens, NextTokens
 from worldmodel.ssl.view import Changed, Neighbours, Shuffled, TwoViews, Views
 
 __all__ = [
@@ -135,6 +137,7 @@ __all__ = [
     "Cosine",
     "Counting",
     "Critique",
+    "Deconvolutional",
     "Density",
     "Dictionary",
     "Disagreement",
@@ -180,6 +183,7 @@ __all__ = [
     "Losses",
     "MaskedAutoEncoder",
     "MaskedFrames",
+    "MaskedTokens",
     "MaskingNoise",
     "Means",
     "Metropolis",
@@ -191,6 +195,7 @@ __all__ = [
     "Neighbourhood",
     "Neighbours",
     "NetworkDictionary",
+    "NextTokens",
     "NoiseContrastive",
     "NonNegative",
     "NonNegativeUnit",
@@ -204,6 +209,7 @@ __all__ = [
     "Penalty",
     "PerSample",
     "Persistent",
+    "PoolSlowness",
     "PredictHidden",
     "PredictNext",
     "Prepare",
@@ -230,6 +236,7 @@ __all__ = [
     "Source",
     "Stacked",
     "Sum",
+    "Switches",
     "Temporal",
     "Topographic",
     "Transform",

@@ -32,10 +32,11 @@ class Latent(Objective):
         amortise: weight of the same while dictionary and encoder learn.
         cost: C, of a dictionary of whole frames; None: half the squared error, summed over a code's pixels.
         labels: tells classes from the codes, of clips that have one.
+        path: what guesses `(B, T, cells, Z)` cost that move through a clip as they should not; a scalar.
         samples: patches (or frames, of a dictionary that overlaps) of a batch that are coded; None: all.
 
     Raises:
-        ValueError: classes are to be told from a sample of the codes.
+        ValueError: classes, or a path, are to be told from a sample of the codes.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class Latent(Objective):
         amortise: float = 1.0,
         cost: FrameCost | None = None,
         labels: Labels | None = None,
+        path: nn.Module | None = None,
         samples: int | None = 2048,
     ) -> None:
         super().__init__()
@@ -56,10 +58,12 @@ class Latent(Objective):
         self.penalty = Penalty() if penalty is None else penalty
         self.infer = FISTA() if infer is None else infer
         self.head = LinearHead() if head is None else head
-        self.cost, self.labels = cost, labels
+        self.cost, self.labels, self.path = cost, labels, path
         self.pull, self.amortise, self.samples = pull, amortise, samples
-        if labels is not None and samples is not None:
-            raise ValueError(f"labels read all codes of a clip, but samples={samples}; set samples to None")
+        if (labels is not None or path is not None) and samples is not None:
+            raise ValueError(
+                f"labels and paths read all codes of a clip, but samples={samples}; set samples to None"
+            )
 
     def attach(self, encoder: nn.Module, clip: FrameClip) -> None:
         along, across = stride_of(encoder)
@@ -94,6 +98,10 @@ class Latent(Objective):
         if self.labels is not None and clip.label is not None:
             losses["labels"] = self.labels(code, clip.label)
             losses["loss"] = losses["loss"] + losses["labels"]
+        if self.path is not None:
+            codes = problem.guess.movedim(1, -1)
+            losses["path"] = self.path(codes.reshape(*clip.frames.shape[:2], -1, codes.shape[-1]))
+            losses["loss"] = losses["loss"] + losses["path"]
         return losses
 
     def after_step(self, encoder: nn.Module) -> None:

@@ -1,7 +1,6 @@
 """The masked auto-encoder (He et al. 2022): a few patches are read, the others are told from them."""
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
@@ -9,6 +8,7 @@ from worldmodel.nn import BinaryCrossEntropy, FrameCost, cropped, features_of, s
 from worldmodel.nn.vit import attention_blocks, positions, read_cells
 from worldmodel.ssl.clip import FrameClip
 from worldmodel.ssl.corrupt import random_subset
+from worldmodel.ssl.latent import filled
 from worldmodel.ssl.objective import Losses, Objective
 
 
@@ -27,7 +27,7 @@ class MaskedAutoEncoder(Objective):
         cost: None: binary cross-entropy.
     """
 
-    token: nn.Parameter
+    filler: "Filler"
 
     def __init__(
         self,
@@ -39,15 +39,13 @@ class MaskedAutoEncoder(Objective):
         cost: FrameCost | None = None,
     ) -> None:
         super().__init__()
-        self.ratio, self.width = ratio, width
+        self.ratio, self.width, self.depth, self.heads = ratio, width, depth, heads
         self.cost = BinaryCrossEntropy() if cost is None else cost
-        self.blocks = attention_blocks(width, depth=depth, heads=heads)
 
     def attach(self, encoder: nn.Module, clip: FrameClip) -> None:
-        self.cell = stride_of(encoder)
-        pixels = self.cost.outputs(clip.frames.shape[2]) * self.cell[0] * self.cell[1]
-        self.narrow = nn.Linear(features_of(encoder), self.width)
-        self.token = nn.Parameter(0.02 * torch.randn(self.width))
+        self.filler = Filler(encoder, width=self.width, depth=self.depth, heads=self.heads)
+        rows, columns = self.filler.cell
+        pixels = self.cost.outputs(clip.frames.shape[2]) * rows * columns
         self.pixels = nn.Sequential(nn.LayerNorm(self.width), nn.Linear(self.width, pixels))
 
     def forward(self, encoder: nn.Module, clip: FrameClip) -> Losses:
@@ -58,27 +56,55 @@ class MaskedAutoEncoder(Objective):
 
     def hidden(self, frame: Float[Tensor, "B C H W"]) -> Bool[Tensor, "B N"]:
         """Draws the cells to be hidden, equally many of each frame."""
-        rows, columns = self._grid(frame)
-        return random_subset(frame.shape[0], rows * columns, self.ratio, device=frame.device)
+        return self.filler.hide(frame, ratio=self.ratio)
 
     def decoded(
         self, encoder: nn.Module, frame: Float[Tensor, "B C H W"], hidden: Bool[Tensor, "B N"]
     ) -> Float[Tensor, "B O H W"]:
         """Returns the decoder's outputs for frames of which some cells are hidden."""
-        grid = self._grid(frame)
-        padding = (0, grid[1] * self.cell[1] - frame.shape[-1], 0, grid[0] * self.cell[0] - frame.shape[-2])
-        num_seen = int((~hidden[0]).sum())
-        cells = hidden.int().argsort(dim=1, stable=True)[:, :num_seen]
-        codes = self.narrow(read_cells(encoder, F.pad(frame, padding), cells, stride=self.cell))
-        tokens = self.token.expand(*hidden.shape, -1).to(codes)
-        tokens = tokens.scatter(1, cells[..., None].expand(-1, -1, self.width), codes)
-        outputs = self.pixels(self.blocks(tokens + positions(grid, self.width).to(codes)))
-        return cropped(unshuffle(outputs.mT.unflatten(2, grid), self.cell), frame)
+        outputs = self.pixels(self.filler(encoder, frame, hidden))
+        return cropped(unshuffle(outputs.mT.unflatten(2, self.filler.grid(frame)), self.filler.cell), frame)
 
     def mask(self, hidden: Bool[Tensor, "B N"], frame: Float[Tensor, "B C H W"]) -> Tensor:
         """Returns hidden cells as pixels, `(B, 1, H2, W2)`: one where hidden."""
-        cells = hidden.to(frame).unflatten(1, self._grid(frame))[:, None]
-        return cells.repeat_interleave(self.cell[0], 2).repeat_interleave(self.cell[1], 3)
+        cells = hidden.to(frame).unflatten(1, self.filler.grid(frame))[:, None]
+        return cells.repeat_interleave(self.filler.cell[0], 2).repeat_interleave(self.filler.cell[1], 3)
 
-    def _grid(self, frame: Float[Tensor, "B C H W"]) -> tuple[int, int]:
+
+class Filler(nn.Module):
+    """A transformer that reads the visible cells of frames and fills in what the hidden ones may be.
+
+    Args:
+        encoder: of the frames.
+        width: of the tokens, a multiple of four and of the heads.
+        depth: blocks.
+        heads: of their attention.
+    """
+
+    def __init__(self, encoder: nn.Module, *, width: int, depth: int, heads: int) -> None:
+        super().__init__()
+        self.width, self.cell = width, stride_of(encoder)
+        self.narrow = nn.Linear(features_of(encoder), width)
+        self.token = nn.Parameter(0.02 * torch.randn(width))
+        self.blocks = attention_blocks(width, depth=depth, heads=heads)
+
+    def forward(
+        self, encoder: nn.Module, frame: Float[Tensor, "B C H W"], hidden: Bool[Tensor, "B N"]
+    ) -> Float[Tensor, "B N D"]:
+        """Returns a token for each cell, hidden or not; the encoder sees nothing of the hidden ones."""
+        grid = self.grid(frame)
+        num_seen = int((~hidden[0]).sum())
+        cells = hidden.int().argsort(dim=1, stable=True)[:, :num_seen]
+        codes = self.narrow(read_cells(encoder, filled(frame, self.cell), cells, stride=self.cell))
+        tokens = self.token.expand(*hidden.shape, -1).to(codes)
+        tokens = tokens.scatter(1, cells[..., None].expand(-1, -1, self.width), codes)
+        return self.blocks(tokens + positions(grid, self.width).to(codes))
+
+    def hide(self, frame: Float[Tensor, "B C H W"], *, ratio: float) -> Bool[Tensor, "B N"]:
+        """Draws the cells to be hidden, equally many of each frame."""
+        rows, columns = self.grid(frame)
+        return random_subset(frame.shape[0], rows * columns, ratio, device=frame.device)
+
+    def grid(self, frame: Float[Tensor, "B C H W"]) -> tuple[int, int]:
+        """Returns rows and columns of cells."""
         return -(-frame.shape[-2] // self.cell[0]), -(-frame.shape[-1] // self.cell[1])

@@ -39,28 +39,14 @@ class Multilayer(Objective):
         samples: int = 32,
     ) -> None:
         super().__init__()
-        if len(atoms) != len(weights):
-            raise ValueError(f"{len(atoms)} layers of atoms, but {len(weights)} weights; give each layer one")
-        self.weights = [float(one) for one in weights]
+        self.weights = one_each(weights, atoms)
         self.num_steps, self.samples = num_steps, samples
-        reaches = [reach, *[(1, 1)] * (len(atoms) - 1)]
-        self.layers = nn.ModuleList(
-            ConvDictionary(number, reach=far) for number, far in zip(atoms, reaches, strict=True)
-        )
+        self.layers = ConvStack(atoms, reach=reach)
         self.head = LinearHead()
 
     def attach(self, encoder: nn.Module, clip: FrameClip) -> None:
-        along, across = stride_of(encoder)
-        channels, rows, columns = filled(clip.frames[0], (along, across)).shape[1:]
-        stride = (along, across)
-        for layer in self.dictionaries():
-            layer.attach(channels, stride, (rows // along, columns // across))
-            channels, stride = layer.atoms, (1, 1)
-        self.head.attach(features_of(encoder), self.dictionaries()[0].atoms)
-
-    def dictionaries(self) -> list[ConvDictionary]:
-        """Returns the layers, the lowest first."""
-        return [one for one in self.layers if isinstance(one, ConvDictionary)]
+        self.layers.attach(encoder, clip)
+        self.head.attach(features_of(encoder), self.layers.dictionaries()[0].atoms)
 
     def energies(
         self, frame: Float[Tensor, "B C H W"], codes: Sequence[Float[Tensor, "B Z H2 W2"]]
@@ -71,7 +57,7 @@ class Multilayer(Objective):
         return [
             (0.5 * (layer(code) - under).square().sum() + weight * code.abs().sum()) / number
             for layer, code, under, weight in zip(
-                self.dictionaries(), codes, below, self.weights, strict=True
+                self.layers.dictionaries(), codes, below, self.weights, strict=True
             )
         ]
 
@@ -80,7 +66,7 @@ class Multilayer(Objective):
         self, frame: Float[Tensor, "B C H W"], *, num_steps: int | None = None
     ) -> list[Float[Tensor, "B Z H2 W2"]]:
         """Returns the codes of all layers; the energy falls at every step."""
-        layers = self.dictionaries()
+        layers = self.layers.dictionaries()
         codes: list[Tensor] = []
         for layer in layers:  # zeros, of the shapes that codes have
             codes.append(torch.zeros_like(layer.adjoint(codes[-1] if codes else frame)))
@@ -97,21 +83,73 @@ class Multilayer(Objective):
 
     def decode(self, code: Float[Tensor, "B Z H W"], *, layer: int) -> Float[Tensor, "B C H2 W2"]:
         """Returns what the codes of one layer alone say of the frame."""
-        for one in reversed(self.dictionaries()[: layer + 1]):
+        for one in reversed(self.layers.dictionaries()[: layer + 1]):
             code = one(code)
         return code
 
     def forward(self, encoder: nn.Module, clip: FrameClip) -> Losses:
-        frames = clip.frames.flatten(0, 1)
-        frames = frames[torch.randperm(len(frames), device=frames.device)[: self.samples]]
+        frames = sampled(clip, self.samples)
         target = filled(frames, stride_of(encoder))
         codes = self.infer(target)
-        guess = self.head(encode(encoder, frames))
-        distance = 0.5 * (guess - codes[0]).square().sum() / guess[:, 0].numel()
+        distance = off_by(self.head(encode(encoder, frames)), codes[0])
         parts = self.energies(target, codes)
         named = {f"layer{index}": part for index, part in enumerate(parts)}
         return {"loss": torch.stack(parts).sum() + distance, "distance": distance, **named}
 
     def after_step(self, encoder: nn.Module) -> None:
+        self.layers.normalise()
+
+
+class ConvStack(nn.ModuleList):
+    """Convolutional dictionaries, each of the codes of the one below it.
+
+    Args:
+        atoms: kernels of each layer, the lowest first.
+        reach: pixels that the lowest kernels reach beyond their cell on each side; those above, one cell.
+    """
+
+    def __init__(self, atoms: Sequence[int], *, reach: Sequence[int]) -> None:
+        reaches = [reach, *[(1, 1)] * (len(atoms) - 1)]
+        super().__init__(
+            ConvDictionary(number, reach=far) for number, far in zip(atoms, reaches, strict=True)
+        )
+
+    def attach(self, encoder: nn.Module, clip: FrameClip) -> None:
+        """Makes the kernels."""
+        along, across = stride_of(encoder)
+        channels, rows, columns = filled(clip.frames[0], (along, across)).shape[1:]
+        stride = (along, across)
+        for layer in self.dictionaries():
+            layer.attach(channels, stride, (rows // along, columns // across))
+            channels, stride = layer.atoms, (1, 1)
+
+    def dictionaries(self) -> list[ConvDictionary]:
+        """Returns the layers, the lowest first."""
+        return [one for one in self if isinstance(one, ConvDictionary)]
+
+    def normalise(self) -> None:
+        """Makes the kernels again what they may be, after a step of the optimiser."""
         for layer in self.dictionaries():
             layer.normalise()
+
+
+def one_each(weights: Sequence[float], atoms: Sequence[int]) -> list[float]:
+    """Returns the weights, one for each layer.
+
+    Raises:
+        ValueError: there are more of them, or fewer.
+    """
+    if len(atoms) != len(weights):
+        raise ValueError(f"{len(atoms)} layers of atoms, but {len(weights)} weights; give each layer one")
+    return [float(one) for one in weights]
+
+
+def sampled(clip: FrameClip, number: int) -> Float[Tensor, "B C H W"]:
+    """Returns so many frames of a batch, drawn at random."""
+    frames = clip.frames.flatten(0, 1)
+    return frames[torch.randperm(len(frames), device=frames.device)[:number]]
+
+
+def off_by(guess: Float[Tensor, "B Z H W"], code: Float[Tensor, "B Z H W"]) -> Float[Tensor, ""]:
+    """Returns `1/2 |z - z'|^2`, of a cell on average."""
+    return 0.5 * (guess - code).square().sum() / guess[:, 0].numel()

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from worldmodel.nn import gather
+from worldmodel.nn import Configured, gather
 from worldmodel.nn.agreement import covariance_off_diagonal, variance_hinge
 from worldmodel.ssl.clip import FrameClip
 from worldmodel.ssl.embedding import embed
@@ -34,6 +34,26 @@ def curvature(path: Float[Tensor, "B T D"]) -> Float[Tensor, ""]:
     """Returns the mean `1 - cos` between consecutive steps (Henaff et al. 2019): 0 for a straight path."""
     steps = path.diff(dim=1)
     return (1 - F.cosine_similarity(steps[:, 1:], steps[:, :-1], dim=-1, eps=1e-6)).mean()
+
+
+class PoolSlowness(Configured):
+    """`weight sum_p | |h[t+1]|_p - |h[t]|_p |` of pools of units: within a pool they may take turns.
+
+    Goroshin et al. 2015, for codes `(B, T, cells, Z)`; the mean over steps and cells.
+
+    Args:
+        weight: of the sum.
+        size: units of a pool, in a row.
+        stride: units from one pool to the next; less than the size: pools overlap. None: the size.
+    """
+
+    def __init__(self, weight: float = 0.1, *, size: int = 4, stride: int | None = None) -> None:
+        super().__init__()
+        self.weight, self.size, self.stride = weight, size, size if stride is None else stride
+
+    def forward(self, code: Float[Tensor, "B T P Z"]) -> Float[Tensor, ""]:
+        norm = torch.linalg.vector_norm(code.unfold(3, self.size, self.stride), dim=-1)
+        return self.weight * norm.diff(dim=1).abs().sum(-1).mean()
 
 
 class Temporal(Objective):
