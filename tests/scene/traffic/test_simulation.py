@@ -18,6 +18,7 @@ from worldmodel.scene.traffic import (
     TrafficRoad,
     simulate,
 )
+from worldmodel.scene.traffic.inflow import Inflow
 
 GENTLE = {"lateral_time": Spread(2.4), "heading_time": Spread(0.6)}
 CARS = DriverType(desired_speed=Spread(25.0, 3.0), gap=Spread(2.0), **GENTLE)
@@ -187,7 +188,7 @@ def test_ramp_traffic_merges_before_its_lane_is_over() -> None:
     simulation = Simulation(Scenario("merge", make_merge(), MIXED, density=10.0, inflow=500.0), num_scenes=3)
     simulation.fill(seeds=range(3))
     merged, was_on_ramp = set(), set()
-    for _ in range(200):
+    for _ in range(300):
         simulation.step()
         state = simulation.state
         on_ramp = state.valid & (state.lane == 2)
@@ -222,3 +223,68 @@ def test_who_wants_to_leave_leaves_by_the_exit() -> None:
     assert left >= 5
     assert stayed >= 5
     assert missed <= left
+
+
+# --- Inflow -------------------------------------------------------------------------------------------------
+
+
+def make_inflow(num_scenes: int, *, interval: float = 2.0) -> tuple[Inflow, list[np.random.Generator]]:
+    generators = [np.random.default_rng(seed) for seed in range(num_scenes)]
+    inflow = Inflow(MIXED, num_scenes=num_scenes, entries=np.array([True, True, False]), interval=interval)
+    for scene, rng in enumerate(generators):
+        inflow.begin(scene, rng)
+    return inflow, generators
+
+
+def arrivals(scenes: list[int], *, steps: int = 2000) -> dict[int, list[tuple[int, int, float]]]:
+    """Step, lane and desired speed of everybody who is due, by scene; each leaves his queue at once."""
+    inflow, generators = make_inflow(3)
+    found: dict[int, list[tuple[int, int, float]]] = {scene: [] for scene in scenes}
+    for step in range(steps):
+        scene, lane = inflow.wait(np.array(scenes), 0.1)
+        speed = inflow.first(scene, lane)["desired_speed"]
+        inflow.leave(scene, lane, generators)
+        for b, m, v in zip(scene.tolist(), lane.tolist(), speed.tolist(), strict=True):
+            found[b].append((step, m, v))
+    return found
+
+
+def test_drivers_arrive_at_the_rate_by_the_lanes_that_are_entries() -> None:
+    found = arrivals([0, 1, 2])
+    num = sum(len(one) for one in found.values())
+    assert num == pytest.approx(3 * 2 * 200.0 / 2.0, rel=0.15)  # more than the queues hold
+    assert {lane for one in found.values() for _, lane, _ in one} == {0, 1}
+    assert len({speed for one in found.values() for *_, speed in one}) > 0.7 * num  # trucks are alike
+
+
+def test_who_arrives_does_not_depend_on_the_other_scenes() -> None:
+    assert arrivals([1]) == {1: arrivals([0, 1, 2])[1]}
+
+
+def test_nobody_arrives_where_there_is_no_inflow() -> None:
+    inflow, _ = make_inflow(2, interval=np.inf)
+    assert len(inflow.wait(np.arange(2), 1e9)[0]) == 0
+
+
+def test_nobody_enters_closer_than_he_would_follow() -> None:
+    # The one ahead stands or drives; the entering driver takes his speed, or waits.
+    type_ = DriverType(headway=Spread(1.0), gap=Spread(2.0), desired_speed=Spread(20.0))
+    scenario = Scenario("one", TrafficRoad.straight(num_lanes=1, length=300.0), Population((type_,)))
+    simulation = Simulation(replace(scenario, inflow=1e6), num_scenes=4, capacity=4)
+    for scene, (x, speed) in enumerate([(40.0, 15.0), (20.0, 15.0), (9.0, 0.0), (7.5, 0.0)]):
+        pose = np.array([[x, 0.0, 0.0, speed]])
+        simulation.put(scene, pose, np.array([[5.0, 2.0]]), ids=np.array([0]), seed=scene)
+    simulation._enter(np.arange(4))
+    entered = [simulation.state.speed[b, simulation.ids[b] == 1].tolist() for b in range(4)]
+    # Room for 33 s m, 13 m (slower than he is), 2 m, 0.5 m.
+    assert entered == [[17.0], [], [2.0], []]
+
+
+def test_no_more_enter_than_there_are_rows() -> None:
+    scenario = Scenario("wide", TrafficRoad.straight(num_lanes=4, length=300.0), inflow=1e6)
+    simulation = Simulation(scenario, num_scenes=2, capacity=3)
+    for scene in range(2):
+        simulation._begin(scene, scene)
+    simulation._enter(np.arange(2))
+    assert simulation.state.valid.sum(1).tolist() == [3, 3]
+    assert [sorted(row) for row in simulation.ids.tolist()] == [[0, 1, 2], [0, 1, 2]]

@@ -1,5 +1,6 @@
 """Traffic that comes and goes: scenes of a scenario, from step to step."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from typing import TypeVar
@@ -8,7 +9,9 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 
+from worldmodel.scene.traffic._kernel import STATE
 from worldmodel.scene.traffic.advance import advance
+from worldmodel.scene.traffic.inflow import Inflow
 from worldmodel.scene.traffic.population import Population
 from worldmodel.scene.traffic.road import LaneEnd, TrafficRoad
 from worldmodel.scene.traffic.rule import CHANGE_DELAY
@@ -49,6 +52,11 @@ class Scenario:
         return tuple(m for m, lane in enumerate(self.road.lanes) if lane.kind == LaneEnd.EXIT)
 
     @property
+    def interval(self) -> float:
+        """Mean time between the vehicles that enter a lane [s]."""
+        return math.inf if self.road.is_ring or self.inflow <= 0 else 3600.0 / self.inflow
+
+    @property
     def capacity(self) -> int:
         """Rows for vehicles in a scene."""
         table = self.road.table
@@ -81,18 +89,22 @@ class Simulation:
 
     def __init__(self, scenario: Scenario, *, num_scenes: int, capacity: int | None = None) -> None:
         self.scenario = scenario
-        V, L = capacity or scenario.capacity, scenario.road.num_lanes
-        zeros = torch.zeros(num_scenes, V, dtype=torch.float64)
+        zeros = torch.zeros(num_scenes, capacity or scenario.capacity, dtype=torch.float64)
         centre = torch.from_numpy(scenario.road.centre)
         self.state = TrafficState.on_lanes(zeros, zeros.long(), zeros.clone(), centre=centre)
         self.state = _owned(self.state)
         self.state.valid[:] = False
         self.drivers = _owned(Drivers.alike(zeros.clone()))
-        self.ids = np.zeros((num_scenes, V), dtype=np.int64)
+        self.ids = np.zeros(zeros.shape, dtype=np.int64)
         self._next_id = np.zeros(num_scenes, dtype=np.int64)
         self._generators = [np.random.default_rng() for _ in range(num_scenes)]
-        self._due = np.full((num_scenes, L), np.inf)  # time until somebody would enter [s]
-        self._waiting: dict[tuple[int, int], dict[str, np.ndarray]] = {}  # by scene and lane
+        self._inflow = Inflow(
+            scenario.population,
+            num_scenes=num_scenes,
+            entries=np.array([lane.kind != LaneEnd.EXIT for lane in scenario.road.lanes]),
+            interval=scenario.interval,
+            exits=scenario.exits,
+        )
         self.num_crashed = np.zeros(num_scenes, dtype=np.int64)
 
     def fill(self, *, seeds: Sequence[int]) -> None:
@@ -158,9 +170,10 @@ class Simulation:
         given = given_to = None
         if driven is not None and driven_to is not None:
             given, given_to = torch.from_numpy(driven), torch.from_numpy(driven_to[:, None])
+        is_all = scenes is None
         moved = advance(
-            self.state[index],
-            self.drivers[index],
+            self.state if is_all else self.state[index],
+            self.drivers if is_all else self.drivers[index],
             self.scenario.road,
             dt=dt,
             noise=self._noise(chosen),
@@ -170,25 +183,15 @@ class Simulation:
         for one in fields(moved):
             getattr(self.state, one.name)[index] = getattr(moved, one.name)
         self._leave(chosen, driven)
-        for scene in chosen.tolist():
-            self._enter(scene)
+        self._enter(chosen)
 
     # --- Coming and going ---------------------------------------------------------------------------------
 
     def _begin(self, scene: int, seed: int | Sequence[int]) -> np.random.Generator:
         rng = self._generators[scene] = np.random.default_rng(seed)
         self.state.valid[scene], self._next_id[scene], self.num_crashed[scene] = False, 0, 0
-        self._waiting = {key: value for key, value in self._waiting.items() if key[0] != scene}
-        entries = np.array([lane.kind != LaneEnd.EXIT for lane in self.scenario.road.lanes])
-        wait = rng.exponential(size=len(entries)) * self._interval
-        self._due[scene] = np.where(entries, wait, np.inf)
+        self._inflow.begin(scene, rng)
         return rng
-
-    @property
-    def _interval(self) -> float:
-        """Mean time between vehicles that enter a lane [s]."""
-        closed = self.scenario.road.is_ring or self.scenario.inflow <= 0
-        return np.inf if closed else 3600.0 / self.scenario.inflow
 
     def _fill_lane(self, scene: int, m: int, rng: np.random.Generator) -> None:
         """Puts vehicles on a lane, all at the speed at which they have the distances that they want."""
@@ -220,22 +223,43 @@ class Simulation:
         lane: np.ndarray,
         target: np.ndarray,
     ) -> np.ndarray:
-        """Puts vehicles into free rows, which it returns."""
-        free = np.flatnonzero(~self.state.valid[scene].numpy())
-        if len(free) < len(pose):
-            raise ValueError(f"{len(pose)} vehicles for {len(free)} free rows; raise the capacity")
-        rows, num = free[: len(pose)], len(pose)
-        index = torch.from_numpy(rows)
-        timer = self._generators[scene].uniform(0.0, CHANGE_DELAY, num)
-        state = (*pose.T, lane, target, timer, np.zeros(num), np.ones(num, bool), np.zeros(num, bool))
-        names = [one.name for one in fields(self.state) if one.name != "order"]
-        for name, value in zip(names, state, strict=True):
-            getattr(self.state, name)[scene, index] = torch.from_numpy(np.ascontiguousarray(value))
-        for name, value in columns.items():
-            getattr(self.drivers, name)[scene, index] = torch.from_numpy(value)
-        self.ids[scene, rows] = self._next_id[scene] + np.arange(num)
-        self._next_id[scene] += num
-        return np.asarray(rows)
+        """Puts vehicles into free rows of a scene, which it returns."""
+        timer = self._generators[scene].uniform(0.0, CHANGE_DELAY, len(pose))
+        where = np.full(len(pose), scene)
+        rows, fits = self._free_rows(where)
+        if not fits.all():
+            free = int((~self.state.valid[scene]).sum())
+            raise ValueError(f"{len(pose)} vehicles for {free} free rows; raise the capacity")
+        self._write(where, rows, pose, columns={**columns, "timer": timer}, lane=lane, target=target)
+        return rows
+
+    def _free_rows(self, scene: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Returns a row for each vehicle of the scenes, which are sorted, and whether there is one left."""
+        taken = self.state.valid.numpy()[scene]  # (P, V)
+        rank = np.arange(len(scene)) - np.searchsorted(scene, scene)
+        order = np.argsort(taken, axis=1, kind="stable")
+        row = order[np.arange(len(scene)), np.minimum(rank, taken.shape[1] - 1)]
+        return row, rank < (~taken).sum(axis=1)
+
+    def _write(
+        self,
+        scene: np.ndarray,
+        row: np.ndarray,
+        pose: np.ndarray,
+        *,
+        columns: dict[str, np.ndarray],
+        lane: np.ndarray,
+        target: np.ndarray,
+    ) -> None:
+        """Writes vehicles and drivers, and numbers them; scenes are sorted."""
+        x, y, heading, speed = pose.T
+        here = {"x": x, "y": y, "heading": heading, "speed": speed, "lane": lane, "target": target}
+        here |= {"noise": 0.0 * x, "valid": np.ones(len(x), bool), "crashed": np.zeros(len(x), bool)}
+        for name, value in {**columns, **here}.items():
+            part = self.state if name in STATE else self.drivers
+            getattr(part, name).numpy()[scene, row] = value
+        self.ids[scene, row] = self._next_id[scene] + np.arange(len(scene)) - np.searchsorted(scene, scene)
+        np.add.at(self._next_id, scene, 1)
 
     def _noise(self, scenes: np.ndarray) -> torch.Tensor | None:
         if not bool(self.drivers.noise_std.any()):
@@ -265,36 +289,42 @@ class Simulation:
             gone.scatter_(1, torch.from_numpy(driven), False)
         self.state.valid[index] &= ~gone
 
-    def _enter(self, scene: int) -> None:
+    def _enter(self, scenes: np.ndarray) -> None:
         """Lets in whoever is due and finds enough room."""
-        self._due[scene] -= self.scenario.dt
-        for m in np.flatnonzero(self._due[scene] <= 0.0).tolist():
-            rng = self._generators[scene]
-            if (scene, m) not in self._waiting:
-                self._waiting[scene, m] = self.scenario.population.draw(rng, 1, exits=self.scenario.exits)
-            columns = self._waiting[scene, m]
-            speed = self._entry_speed(scene, m, {name: float(value[0]) for name, value in columns.items()})
-            if speed is None or bool(self.state.valid[scene].all()):
-                continue
-            row = self.scenario.road.table[m]
-            pose, lane = np.array([[row["start"], row["centre"], 0.0, speed]]), np.array([m])
-            self._add(scene, pose, self._waiting.pop((scene, m)), lane=lane, target=lane)
-            self._due[scene, m] += rng.exponential() * self._interval
+        scene, lane = self._inflow.wait(scenes, self.scenario.dt)
+        if not len(scene):
+            return
+        columns = self._inflow.first(scene, lane)
+        speed = self._entry_speed(scene, lane, columns)
+        row, fits = self._free_rows(scene)
+        enters = fits & (speed > 0.0)
+        scene, lane, row, speed = (part[enters] for part in (scene, lane, row, speed))
+        table = self.scenario.road.table[lane]
+        pose = np.stack([table["start"], table["centre"], 0.0 * speed, speed], axis=1)
+        columns = {name: value[enters] for name, value in columns.items()}
+        self._write(scene, row, pose, columns=columns, lane=lane, target=lane)
+        self._inflow.leave(scene, lane, self._generators)
 
-    def _entry_speed(self, scene: int, lane: int, driver: dict[str, float]) -> float | None:
-        """Returns how fast one can enter a lane; None if there is no room at all [m/s]."""
-        row, state = self.scenario.road.table[lane], self.state
+    def _entry_speed(self, scene: np.ndarray, lane: np.ndarray, driver: dict[str, np.ndarray]) -> np.ndarray:
+        """Returns how fast each can enter a lane; 0 where there is no room [m/s].
+
+        Nobody enters closer to the one ahead than he would follow him.
+        """
+        table, state = self.scenario.road.table[lane], self.state
         x, y, valid, speed, length = (
-            part[scene].numpy() for part in (state.x, state.y, state.valid, state.speed, self.drivers.length)
-        )
-        near = valid & (np.abs(y - row["centre"]) < row["half_width"] + 1.0) & (x >= row["start"] - 10.0)
-        wanted = min(driver["desired_speed"], float(row["limit"]))
-        if not near.any():
-            return wanted
-        first = np.flatnonzero(near)[(x - length / 2)[near].argmin()]
-        room = float(x[first] - length[first] / 2 - row["start"] - driver["length"] / 2 - driver["gap"])
-        enough = min(wanted, float(speed[first]) + 2.0, room / driver["headway"])
-        return enough if enough >= LEAST_SPEED and room >= 0.0 else None
+            part.numpy()[scene] for part in (state.x, state.y, state.valid, state.speed, self.drivers.length)
+        )  # (P, V)
+        aside = np.abs(y - table["centre"][:, None])
+        near = valid & (aside < table["half_width"][:, None] + 1.0) & (x >= table["start"][:, None] - 10.0)
+        rear = np.where(near, x - length / 2, np.inf)
+        first = rear.argmin(axis=1)[:, None]
+        rear, ahead = (np.take_along_axis(part, first, axis=1)[:, 0] for part in (rear, speed))
+        wanted = np.minimum(driver["desired_speed"], table["limit"])
+        wanted = np.where(np.isfinite(rear), np.minimum(wanted, np.maximum(ahead, 0.0) + 2.0), wanted)
+        room = rear - table["start"] - driver["length"] / 2 - driver["gap"]
+        enough = np.minimum(wanted, room / driver["headway"])
+        follows = enough >= np.minimum(wanted, np.maximum(ahead, LEAST_SPEED))
+        return np.where((room >= 0.0) & (enough >= LEAST_SPEED) & follows, enough, 0.0)
 
 
 def _owned(part: State) -> State:
