@@ -7,6 +7,7 @@ snapshot to the next far more than its loss does.
 """
 
 from collections.abc import Callable
+from functools import cached_property
 from itertools import islice
 from typing import Any
 
@@ -26,7 +27,7 @@ from worldmodel.protocols import Planner
 from worldmodel.scene import Renderer
 
 POLICY = "policy.pt"
-FAILURE = "val/failure"
+FAILURE, CRASH = "val/failure", "val/crash"
 
 
 def main(config: Config) -> None:
@@ -58,7 +59,8 @@ def fit(config: Config, run: Run) -> None:
     told = with_values(config, run=str(run.folder), phase=phase.name)
     if config.policy.practice:
         module.augment = practice(config, store, policy)
-    drives = [driver(config, store, policy)] if config.policy.drive.num_episodes else []
+    drive = config.policy.drive
+    drives = [DriveEpisodes(driver(config, drive, store, policy))] if drive.num_episodes else []
     extra = train_phase(told, policy, module, phase=phase, run=run, learner=learner, callbacks=drives)
     save_model(policy.eval(), run.folder / POLICY, extra={**extra, "policy": config.policy.name})
     (run.folder / STATE).unlink(missing_ok=True)
@@ -75,29 +77,28 @@ def practice(config: Config, store: Store, policy: Any) -> Practice:
     return Practice(planner, env, share=how.share, num_ticks=how.num_ticks, seed=config.seed)
 
 
-def driver(config: Config, store: Store, policy: Any) -> "DriveEpisodes":
-    """Returns the callback that drives episodes of a part of the split.
+def driver(config: Config, wanted: Config, store: Store, policy: Any) -> "Driver":
+    """Returns what drives episodes of a part of the split, in `wanted.env` or else in the configured one.
 
     Raises:
         UsageError: the part holds no episode.
     """
-    wanted, protocol = config.policy.drive, build(config.protocol)
+    protocol = build(config.protocol)
     found = episodes(store.recordings, getattr(store.split, wanted.part), protocol=protocol)
     if not found:
-        raise UsageError(
-            f"no episode can be driven in the part {wanted.part!r}; give policy.drive.part=train"
-        )
+        raise UsageError(f"no episode can be driven in the part {wanted.part!r}; choose part=train for it")
     rows = np.linspace(0, len(found) - 1, min(wanted.num_episodes, len(found))).round().astype(int)
     make_planner: Callable[[Any], Planner] = build(wanted.planner)
     chosen = [found[row] for row in rows.tolist()]
-    return DriveEpisodes(make_planner(policy), store, chosen, protocol=protocol, env=build(config.env))
+    env = build(wanted.get("env") or config.env)
+    return Driver(make_planner(policy), store, chosen, protocol=protocol, env=env)
 
 
-class DriveEpisodes(lightning.Callback):
-    """Drives episodes whenever there is a validation, and logs the shares of failures and crashes.
+class Driver:
+    """Drives the same episodes again and again, with the policy as it is at the time.
 
     Args:
-        planner: the policy as it is at the time.
+        planner: the policy's.
         store: holds the recordings.
         episodes: to drive.
         protocol: by which they are judged.
@@ -109,23 +110,42 @@ class DriveEpisodes(lightning.Callback):
     ) -> None:
         self.planner, self.store, self.episodes, self.protocol = planner, store, episodes, protocol
         self.env = env
-        self._renderers: tuple[Renderer, ...] = ()
+
+    @cached_property
+    def _renderers(self) -> tuple[Renderer, ...]:
+        return tuple(Renderer(one) for one in self.store.recordings)
+
+    def _make_env(self, num_envs: int) -> Any:
+        return self.env(
+            self.store.recordings, self.episodes, num_envs,
+            protocol=self.protocol, renderers=self._renderers, autoreset_mode="Disabled",
+        )  # fmt: skip
+
+    def __call__(self) -> dict[str, float]:
+        """Returns the shares of failures and crashes."""
+        rows = evaluate(
+            {"policy": self.planner}, self._make_env, self.episodes,
+            recordings=self.store.recordings, protocol=self.protocol, batch_size=len(self.episodes),
+        ).rows  # fmt: skip
+        return {
+            FAILURE: 1.0 - float(np.mean([row.success for row in rows])),
+            CRASH: 1.0 - float(np.mean([row.safe for row in rows])),
+        }
+
+
+class DriveEpisodes(lightning.Callback):
+    """Drives whenever there is a validation, and logs how it went.
+
+    Args:
+        driver: drives.
+    """
+
+    def __init__(self, driver: Driver) -> None:
+        self.driver = driver
 
     def on_validation_epoch_end(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
     ) -> None:
         """Drives."""
-        self._renderers = self._renderers or tuple(Renderer(one) for one in self.store.recordings)
-
-        def make_env(num_envs: int) -> Any:
-            return self.env(
-                self.store.recordings, self.episodes, num_envs,
-                protocol=self.protocol, renderers=self._renderers, autoreset_mode="Disabled",
-            )  # fmt: skip
-
-        rows = evaluate(
-            {"policy": self.planner}, make_env, self.episodes,
-            recordings=self.store.recordings, protocol=self.protocol, batch_size=len(self.episodes),
-        ).rows  # fmt: skip
-        pl_module.log(FAILURE, 1.0 - float(np.mean([row.success for row in rows])), prog_bar=True)
-        pl_module.log("val/crash", 1.0 - float(np.mean([row.safe for row in rows])))
+        for name, share in self.driver().items():
+            pl_module.log(name, share, prog_bar=name == FAILURE)

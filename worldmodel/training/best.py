@@ -24,9 +24,12 @@ class KeepBest(lightning.Callback):
 
     def on_validation_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Compares."""
-        score = float(trainer.callback_metrics[self.monitor])
+        self.compare(float(trainer.callback_metrics[self.monitor]), trainer.global_step)
+
+    def compare(self, score: float, step: int) -> None:
+        """Remembers the weights of now if their score is lower than any before."""
         if score < self.score:
-            self.score, self.step = score, trainer.global_step
+            self.score, self.step = score, step
             self.weights = {name: part.detach().clone() for name, part in self.model.state_dict().items()}
 
     def restore(self) -> bool:
