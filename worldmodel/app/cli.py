@@ -75,6 +75,26 @@ COMMANDS = {
             "worldmodel train data=store data.path=stores/mine logger=wandb",
         ),
     ),
+    "reinforce": Command(
+        "a policy, learnt by trial and error",
+        "Trains a policy by reinforcement learning (PPO of stable-baselines3, the extra rl) inside a\n"
+        "learnt model, or in recorded or simulated traffic. The result is a policy.pt like any other: drive\n"
+        "it with evaluate agent=[policy]. Killed and started again with run=, it goes on.",
+        (
+            ("env=world_model", "to learn in: world_model (with checkpoint=), replay, traffic or highway"),
+            ("checkpoint=FILE", "the learnt model, for env=world_model"),
+            ("data=us101_ab", "where episodes begin; simulators need data=store data.path=FOLDER"),
+            ("seconds=600 steps=null", "budget; steps of all egos together"),
+            ("learner=ppo", "or dqn, with model=choice"),
+            ("reward=env", "what the environment pays, or cost: minus the cost of each step, anywhere"),
+            ("policy_checkpoint=FILE", "a policy to train on instead of a new one"),
+            *RUN,
+        ),
+        (
+            "worldmodel reinforce checkpoint=runs/demo/2026-11-22_10-00-00/model.pt",
+            "worldmodel reinforce env=traffic env@drive.env=traffic data=store data.path=stores/traffic",
+        ),
+    ),
     "pretrain": Command(
         "an encoder of frames, learnt without labels",
         "Trains an encoder by a self-supervised objective, one of configs/ssl (docs/ssl.md), on clips of\n"
