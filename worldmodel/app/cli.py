@@ -219,6 +219,23 @@ COMMANDS = {
             "worldmodel realism +traffic@simulated.merge=merge scenes=8",
         ),
     ),
+    "calibrate": Command(
+        "recorded traffic -> a population of simulated drivers",
+        "Fits IDM to every driver of the training part who is seen for some seconds, and what lane changes\n"
+        "must gain to the recorded rate of lane changes. Writes population.yaml, for scenarios, and\n"
+        "calibration.json, which says what the recording told and what it did not.",
+        (
+            ("data=us101_ab", "whose training part"),
+            ("traffic@scenario=us101", "in which lane changes are tuned"),
+            ("rounds=8 scenes=4", "of tuning, and what is simulated in each"),
+            *RUN,
+        ),
+        (
+            "worldmodel calibrate run=runs/drivers",
+            "worldmodel realism +traffic@simulated.mine=us101 'simulated.mine.population={_target_:\n"
+            "      worldmodel.app.calibrate.read_population,path:runs/drivers/population.yaml}'",
+        ),
+    ),
     "results": Command(
         "the whole table of results, in about three hours",
         "Trains every model and policy of docs/results.md, drives and scores them, and writes results.md,\n"

@@ -1,5 +1,6 @@
 """Who drives: seeded distributions over drivers and vehicles."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -82,8 +83,11 @@ class Population:
         True
     """
 
-    types: tuple[DriverType, ...] = (DriverType(),)
+    types: Sequence[DriverType] = (DriverType(),)
     exit_share: float = 0.0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "types", tuple(self.types))  # configurations have lists
 
     def draw(
         self, rng: np.random.Generator, num: int, *, exits: tuple[int, ...] = ()
