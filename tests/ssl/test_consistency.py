@@ -1,4 +1,4 @@
-"""Common fate, and two senses that teach each other."""
+"""Counts that add up, common fate, and two senses that teach each other."""
 
 from collections.abc import Callable
 
@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from worldmodel.nn import FrameEncoder
-from worldmodel.ssl import CommonFate, Disagreement, FrameClip, Objective, Pretraining
+from worldmodel.nn import Backbone, FrameEncoder
+from worldmodel.ssl import CommonFate, Counting, Disagreement, FrameClip, Objective, Pretraining
 
 
 def train(
@@ -28,6 +28,50 @@ def train(
         loss.backward()
         optimizer.step()
     return model.eval()
+
+
+def cars(rows: int, *, seed: int) -> tuple[FrameClip, Tensor]:
+    """White cars on black, none or one in each quarter, of sides and at places that halve; how many."""
+    generator = torch.Generator().manual_seed(seed)
+    size = 2 * torch.randint(1, 3, (rows, 4, 2), generator=generator)
+    room = (8 - size) // 2 + 1
+    at = 2 * (torch.rand(rows, 4, 2, generator=generator) * room).long()
+    pixel = torch.arange(8)
+    inside = (pixel >= at[..., None]) & (pixel < (at + size)[..., None])  # (B, 4, 2, 8)
+    there = torch.rand(rows, 4, generator=generator) < 0.5
+    quarters = inside[:, :, 0, :, None] & inside[:, :, 1, None] & there[..., None, None]
+    frames = quarters.unflatten(1, (2, 2)).permute(0, 1, 3, 2, 4).flatten(3, 4).flatten(1, 2)
+    return FrameClip(frames=frames[:, None, None].float()), there.sum(1)
+
+
+def counted(contrast: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Counts in the whole and in the quarters of new frames, and how many cars there are."""
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(1, 16, 3, padding=1), nn.ReLU(), nn.Conv2d(16, 16, 3, padding=1))
+    encoder, objective = Backbone(network, features=16, stride=(1, 1)), Counting(4, contrast=contrast)
+    train(objective, encoder, lambda step: cars(64, seed=step)[0], steps=250, lr=5e-3)
+    clip, number = cars(500, seed=9_999)
+    frame = clip.frames[:, 0]
+    quarters = [part for half in frame.chunk(2, dim=-2) for part in half.chunk(2, dim=-1)]
+    with torch.no_grad():
+        whole = objective.count(encoder, nn.functional.avg_pool2d(frame, 2))
+        parts = sum(objective.count(encoder, one) for one in quarters)
+    return whole, parts, number
+
+
+@pytest.mark.proof("G10")
+@pytest.mark.slow
+def test_counts_of_quarters_add_up_and_follow_the_cars(result: Callable[[str], None]) -> None:
+    whole, parts, number = counted(contrast=1.0)
+    unexplained = float((whole - parts).square().sum() / (parts - parts.mean(0)).square().sum())
+    alike = float(torch.corrcoef(torch.stack([parts.sum(1), number.float()]))[0, 1])
+    without, _, _ = counted(contrast=0.0)
+    assert unexplained < 0.1 and alike > 0.9
+    assert float(without.mean()) < 0.02 * float(whole.mean())
+    result(
+        f"counts of the quarters explain {1 - unexplained:.0%} of the whole's, and follow the number of cars "
+        f"by {alike:.2f} (correlation); without contrast {without.mean() / whole.mean():.3f} of them are left"
+    )
 
 
 def squares(rows: int, *, seed: int) -> tuple[FrameClip, Tensor]:

@@ -19,7 +19,8 @@ class Counting(Objective):
 
     with the frame at half size `D x`, its four quarters `T_j x`, and another frame `y`. Without the second
     term nothing is counted at all. (The paper squares the distance in it too. That has no slope where nothing
-    is counted yet, and small encoders stay there.)
+    is counted yet, and small encoders stay there.) In an empty frame there is nothing to count, whatever its
+    size: were it otherwise, four empty quarters would count four times as much as the whole.
 
     Args:
         num: of things that are counted.
@@ -30,21 +31,22 @@ class Counting(Objective):
 
     head: nn.Module
 
-    def __init__(self, num: int = 8, *, margin: float = 3.0, contrast: float = 5.0, width: int = 32) -> None:
+    def __init__(self, num: int = 8, *, margin: float = 3.0, contrast: float = 1.0, width: int = 32) -> None:
         super().__init__()
         self.num, self.margin, self.contrast, self.width = num, margin, contrast, width
 
     def attach(self, encoder: nn.Module, clip: FrameClip) -> None:
         self.head = nn.Sequential(
-            nn.SiLU(),
+            nn.ReLU(),
             nn.Conv2d(features_of(encoder), self.width, 1),
-            nn.SiLU(),
+            nn.ReLU(),
             nn.Conv2d(self.width, self.num, 1),
         )
 
     def count(self, encoder: nn.Module, frame: Float[Tensor, "B C H W"]) -> Float[Tensor, "B N"]:
-        """Returns `phi`, never negative: what each cell says, summed over the map."""
-        return F.softplus(self.head(encode(encoder, frame)) - 2.0).sum((-2, -1))
+        """Returns `phi`, never negative: what each cell says beyond that of an empty frame, summed."""
+        said, nothing = (self.head(encode(encoder, one)) for one in (frame, torch.zeros_like(frame[:1])))
+        return (said - nothing).relu().sum((-2, -1))
 
     def forward(self, encoder: nn.Module, clip: FrameClip) -> Losses:
         frame = clip.frames[:, 0]
