@@ -8,16 +8,16 @@ automatic resets are in `envs._vector`.
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 
 from envs.space import MAX_ACCEL, MAX_CURVATURE, MIN_ACCEL
 from worldmodel.evaluation.episode import Outcome
 from worldmodel.evaluation.metric import contact_side, first_hit, time_to_collision
 from worldmodel.evaluation.protocol import Episode, Protocol
+from worldmodel.evaluation.truth import Others
 from worldmodel.scene import SPEED, Recording, X, check_consistent, step
 
 REVERSE = -0.1
@@ -26,23 +26,6 @@ SLACK = 0.1
 """So much less than the required distance will do: in a jam the driver's own distance is noise [m]."""
 LOW = np.array([MIN_ACCEL, -MAX_CURVATURE])
 HIGH = np.array([MAX_ACCEL, MAX_CURVATURE])
-
-
-@dataclass(frozen=True)
-class Others:
-    """Who is around `N` egos, padded to the same number.
-
-    Attributes:
-        box: x, y, heading, length, width [m, rad].
-        speed: [m/s]
-        id: number that `hit_id` reports.
-        valid: whether there is such a vehicle; the ego itself is not.
-    """
-
-    box: Float[np.ndarray, "N V 5"]
-    speed: Float[np.ndarray, "N V"]
-    id: Int[np.ndarray, "N V"]
-    valid: Bool[np.ndarray, "N V"]
 
 
 class RoadCore(ABC):
@@ -129,7 +112,7 @@ class RoadCore(ABC):
         """Moves egos and others by one step; sets `state` and `distance`; returns the actions as executed."""
 
     @abstractmethod
-    def _others(self, slots: np.ndarray) -> Others:
+    def others(self, slots: np.ndarray) -> Others:
         """Returns everybody but the egos of `slots`, at their newest frames."""
 
     @abstractmethod
@@ -142,7 +125,7 @@ class RoadCore(ABC):
 
     def _meet_others(self, slots: np.ndarray) -> None:
         """Collisions and time-to-collision."""
-        near = self._others(slots)
+        near = self.others(slots)
         valid, others = torch.from_numpy(near.valid), torch.from_numpy(near.box)
         ego = torch.from_numpy(np.concatenate([self.state[slots, :3], self.size[slots]], axis=1))
         speed = torch.from_numpy(self.state[slots, SPEED])
@@ -263,7 +246,7 @@ class ReplayCore(RecordedCore):
         super().__init__(recordings, episodes, protocol=protocol, num_slots=num_slots)
         self._table = Table(recordings)
 
-    def _others(self, slots: np.ndarray) -> Others:
+    def others(self, slots: np.ndarray) -> Others:
         table = self._table
         index = table.offset[self.recording[slots]] + self.frame[slots]
         valid = (table.row[index] >= 0) & (table.row[index] != self.vehicle[slots, None])

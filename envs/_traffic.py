@@ -6,8 +6,9 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 
-from envs._core import Others, RecordedCore
+from envs._core import RecordedCore
 from worldmodel.evaluation.protocol import Episode, Protocol
+from worldmodel.evaluation.truth import Others, Traffic
 from worldmodel.scene import HEADING, SPEED, LaneMap, Recording, Tracks, X, Y
 from worldmodel.scene.traffic import RoadCurve, Scenario, Simulation
 
@@ -56,7 +57,7 @@ class TrafficCore(RecordedCore):
 
     def moment(self, slots: Int[np.ndarray, " N"]) -> Recording:
         """Returns the newest moment of every slot, without its ego, each as a frame of one recording."""
-        others = self._others(slots)
+        others = self.others(slots)
         num, V = others.valid.shape
         state = np.concatenate([others.box[..., :3], others.speed[..., None]], axis=-1).reshape(-1, 1, 4)
         tracks = Tracks(
@@ -97,7 +98,13 @@ class TrafficCore(RecordedCore):
         near = (state.x[index] - state.x[index, row].unsqueeze(1)).abs() < SCUFFED
         state.crashed[index] &= ~(near & touched.unsqueeze(1))
 
-    def _others(self, slots: np.ndarray) -> Others:
+    def traffic(self, slots: Int[np.ndarray, " N"]) -> Traffic:
+        """Returns how the traffic of `slots` stands, and who drives; copies."""
+        index = torch.from_numpy(slots)
+        state, drivers = self.simulation.state[index], self.simulation.drivers[index]
+        return Traffic(state, drivers, torch.from_numpy(self._row[slots]), self.curve)
+
+    def others(self, slots: np.ndarray) -> Others:
         index = torch.from_numpy(slots)
         state, drivers = self.simulation.state[index], self.simulation.drivers[index]
         pose = self.curve.to_world(torch.stack([state.x, state.y, state.heading], dim=-1).numpy())

@@ -21,6 +21,7 @@ from envs._draw import enlarge
 from envs.space import action_space, observation_space
 from worldmodel.evaluation.episode import Outcome
 from worldmodel.evaluation.protocol import Protocol
+from worldmodel.evaluation.truth import Knowledge, Others
 from worldmodel.scene import RasterSpec, RoadChannel, RoadSpec
 
 CRASH_COST = 100.0
@@ -46,6 +47,7 @@ class RoadVectorEnv(VectorEnv[Observation, np.ndarray, np.ndarray]):
     """
 
     core: RoadCore
+    knows: frozenset[Knowledge]
 
     def __init__(
         self,
@@ -95,6 +97,10 @@ class RoadVectorEnv(VectorEnv[Observation, np.ndarray, np.ndarray]):
     @property
     def protocol(self) -> Protocol:
         return self.core.protocol
+
+    def others(self, slots: Int[np.ndarray, " N"]) -> Others:
+        """Returns everybody but the egos of `slots`, at their newest frames: for privileged agents."""
+        return self.core.others(slots)
 
     def reset(
         self, *, seed: int | Sequence[int | None] | None = None, options: Mapping[str, Any] | None = None

@@ -22,11 +22,12 @@ import numpy as np
 from gymnasium.vector import AutoresetMode
 from jaxtyping import Bool, Float, Int, UInt8
 
-from envs._core import Others, RoadCore
+from envs._core import RoadCore
 from envs._highway import DT, NUM_SEEDS, Moment, Scenario, Simulation, recorded, seeds_of, simulate
 from envs._vector import RoadEnv, RoadVectorEnv
 from worldmodel.evaluation.episode import Outcome
 from worldmodel.evaluation.protocol import V1, Episode, Protocol
+from worldmodel.evaluation.truth import Knowledge, Others
 from worldmodel.scene import SPEED, RasterSpec, Recording, Renderer, RoadField, RoadSpec
 
 __all__ = ["HighwayCore", "HighwayEnv", "HighwayVectorEnv", "continuing", "simulate"]
@@ -211,7 +212,7 @@ class HighwayCore(RoadCore):
                 self.state[slot], executed[index] = state, done[number]
         return executed
 
-    def _others(self, slots: np.ndarray) -> Others:
+    def others(self, slots: np.ndarray) -> Others:
         now = [self.moments[scene][-1] for scene in self.scene_of(slots).tolist()]
         shape = (len(slots), max(len(one.number) for one in now))
         found = Others(
@@ -270,6 +271,7 @@ class HighwayVectorEnv(RoadVectorEnv):
     """
 
     core: HighwayCore
+    knows = frozenset({Knowledge.OTHERS, Knowledge.LOG})
 
     def __init__(
         self,

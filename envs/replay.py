@@ -28,6 +28,7 @@ from jaxtyping import Float, Int, UInt8
 from envs._core import ReplayCore
 from envs._vector import RoadEnv, RoadVectorEnv
 from worldmodel.evaluation.protocol import V1, Episode, Protocol
+from worldmodel.evaluation.truth import Knowledge
 from worldmodel.scene import RasterSpec, Recording, Renderer, RoadField, RoadSpec
 
 
@@ -51,6 +52,7 @@ class ReplayVectorEnv(RoadVectorEnv):
     """
 
     core: ReplayCore
+    knows = frozenset({Knowledge.OTHERS, Knowledge.LOG, Knowledge.FUTURE})
 
     def __init__(
         self,

@@ -19,6 +19,7 @@ from envs._traffic import TrafficCore
 from envs._vector import RoadEnv, RoadVectorEnv
 from worldmodel.evaluation.protocol import V1, Episode, Protocol
 from worldmodel.evaluation.protocol import episodes as find_episodes
+from worldmodel.evaluation.truth import Knowledge, Traffic
 from worldmodel.scene import RasterSpec, Recording, Renderer, RoadField, RoadSpec
 from worldmodel.scene.traffic import MOTORWAY, Scenario, simulate
 
@@ -48,6 +49,7 @@ class TrafficVectorEnv(RoadVectorEnv):
     """
 
     core: TrafficCore
+    knows = frozenset({Knowledge.OTHERS, Knowledge.TRAFFIC})
 
     def __init__(
         self,
@@ -85,6 +87,10 @@ class TrafficVectorEnv(RoadVectorEnv):
         )
         self._renderers = renderers or [Renderer(one, raster_spec) for one in recordings]
         self._field = RoadField(core.lane_map)
+
+    def traffic(self, slots: Int[np.ndarray, " N"]) -> Traffic:
+        """Returns how the traffic of `slots` stands, and who drives: for privileged agents."""
+        return self.core.traffic(slots)
 
     def _draw(
         self, slots: Int[np.ndarray, " N"], views: Float[np.ndarray, "N 3"], *, ago: Int[np.ndarray, " N"]

@@ -21,10 +21,11 @@ from gymnasium.vector import AutoresetMode
 from jaxtyping import Bool, Float, Int, UInt8
 from torch import Generator, Tensor, nn
 
-from envs._core import Others, ReplayCore, RoadCore
+from envs._core import ReplayCore, RoadCore
 from envs._vector import CRASH_COST, RoadEnv, RoadVectorEnv
 from worldmodel.evaluation.episode import Outcome
 from worldmodel.evaluation.protocol import V1, Episode, Protocol
+from worldmodel.evaluation.truth import Knowledge, Others
 from worldmodel.models.view import move_view
 from worldmodel.protocols import Cost, Hidden, WorldModel
 from worldmodel.scene import (
@@ -166,7 +167,7 @@ class ImaginedCore(RoadCore):
         area = ((self.vehicles[slots].numpy() > 0.5) & footprint).sum((1, 2)) * spec.resolution**2
         self.outcome[slots[area > CONTACT]] = Outcome.COLLISION
 
-    def _others(self, slots: np.ndarray) -> Others:
+    def others(self, slots: np.ndarray) -> Others:
         raise NotImplementedError("a predicted raster does not say who the others are")
 
     def _edge_distance(self, slots: np.ndarray) -> Float[np.ndarray, " N"]:
@@ -204,6 +205,7 @@ class WorldModelVectorEnv(RoadVectorEnv):
     """
 
     core: ImaginedCore
+    knows = frozenset({Knowledge.LOG})
 
     def __init__(
         self,

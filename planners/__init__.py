@@ -2,11 +2,12 @@
 
 from planners.baseline import IDM, LaneKeeping, LogReplay, NoAction
 from planners.cross_entropy import cem, icem
+from planners.driver import SimulatedDriver
 from planners.gradient import GradientPlanner, adam
 from planners.objective import ObjectiveFn, last_action, make_objective
 from planners.online import OnlinePlanner
 from planners.optimizer import Minimum, Optimizer, chain
-from planners.oracle import OracleWorld, Traffic, TrafficSource
+from planners.oracle import OracleWorld
 from planners.path_integral import mppi
 from planners.quasi_newton import lbfgs
 from planners.receding import RecedingHorizon, WarmPlanner, shift
@@ -28,8 +29,7 @@ __all__ = [
     "Optimizer",
     "OracleWorld",
     "RecedingHorizon",
-    "Traffic",
-    "TrafficSource",
+    "SimulatedDriver",
     "WarmPlanner",
     "adam",
     "cem",

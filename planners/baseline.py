@@ -1,7 +1,8 @@
 """What every planner is compared with: doing nothing, keeping the lane, IDM, and the recorded driver.
 
-They look map and vehicles up in the recording by `Obs.origin`: privileged, and free of any model. All but the
-log plan one step; ask them again at the next.
+They look the map, or the recorded driver, up in the recording by `Obs.origin`; who is around, IDM is told by
+an `OthersSource`: privileged, and free of any model. All but the log plan one step; ask them again at the
+next.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,7 +12,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from worldmodel.scene import Recording, inverse, rollout
+from worldmodel.evaluation.truth import Others, OthersSource
+from worldmodel.scene import LaneMap, Recording, inverse, rollout
 from worldmodel.types import Obs, Plan
 
 MAX_CURVATURE, MAX_LATERAL = 0.1, 3.0
@@ -53,8 +55,8 @@ class LaneKeeping:
     def plan(self, obs: Obs) -> Plan:
         """Returns a step along the lane."""
 
-        def act(recording: Recording, state: np.ndarray, size: np.ndarray, origin: np.ndarray) -> np.ndarray:
-            return np.stack([np.zeros(len(state)), lane_curvature(recording, state)[0]], axis=1)
+        def act(lane_map: LaneMap, state: np.ndarray, rows: np.ndarray) -> np.ndarray:
+            return np.stack([np.zeros(len(state)), lane_curvature(lane_map, state)[0]], axis=1)
 
         return _plan(obs, _act(self.recordings, obs, act), self.dt)
 
@@ -63,7 +65,8 @@ class IDM:
     """Keeps the lane and its distance: the intelligent driver model (Treiber et al. 2000).
 
     Args:
-        recordings: those that `Obs.origin` counts.
+        recordings: those that `Obs.origin` counts; their maps are used.
+        source: knows who is around.
         desired_speed: [m/s]
         time_gap: [s]
         standstill: distance kept at standstill [m].
@@ -75,6 +78,7 @@ class IDM:
     def __init__(
         self,
         recordings: Sequence[Recording],
+        source: OthersSource,
         *,
         desired_speed: float = 30.0,
         time_gap: float = 1.2,
@@ -83,7 +87,7 @@ class IDM:
         brake: float = 2.0,
         dt: float = 0.1,
     ) -> None:
-        self.recordings, self.dt = recordings, dt
+        self.recordings, self.source, self.dt = recordings, source, dt
         self.desired_speed, self.time_gap, self.standstill = desired_speed, time_gap, standstill
         self.accel, self.brake = accel, brake
 
@@ -92,13 +96,16 @@ class IDM:
 
     def plan(self, obs: Obs) -> Plan:
         """Returns a step along the lane, behind its leader."""
-        return _plan(obs, _act(self.recordings, obs, self._act), self.dt)
+        others, size = self.source.others(obs), obs.size.double().cpu().numpy()
 
-    def _act(
-        self, recording: Recording, state: np.ndarray, size: np.ndarray, origin: np.ndarray
-    ) -> np.ndarray:
-        curvature, bend = lane_curvature(recording, state)
-        gap, leader_speed = leaders(recording, state, size, origin, bend=bend)
+        def act(lane_map: LaneMap, state: np.ndarray, rows: np.ndarray) -> np.ndarray:
+            return self._follow(lane_map, state, size[rows], others[rows])
+
+        return _plan(obs, _act(self.recordings, obs, act), self.dt)
+
+    def _follow(self, lane_map: LaneMap, state: np.ndarray, size: np.ndarray, others: Others) -> np.ndarray:
+        curvature, bend = lane_curvature(lane_map, state)
+        gap, leader_speed = leaders(lane_map, state, size, others, bend=bend)
         speed = np.maximum(state[:, 3], 0.0)
         closing = speed * (speed - leader_speed) / (2 * np.sqrt(self.accel * self.brake))
         wanted = self.standstill + np.maximum(speed * self.time_gap + closing, 0.0)
@@ -140,7 +147,7 @@ class LogReplay:
 
 
 def lane_curvature(
-    recording: Recording, state: Float[np.ndarray, "N 4"]
+    lane_map: LaneMap, state: Float[np.ndarray, "N 4"]
 ) -> tuple[Float[np.ndarray, " N"], Float[np.ndarray, " N"]]:
     """Returns the curvature that leads back to the nearest lane's centre, and that of the lane itself [1/m].
 
@@ -150,8 +157,8 @@ def lane_curvature(
     """
     x, y, heading, speed = state.T
     length = np.maximum(np.abs(speed) * 1.0, 5.0)
-    here = recording.lane_map.query(state[:, :2])
-    ahead = recording.lane_map.query(
+    here = lane_map.query(state[:, :2])
+    ahead = lane_map.query(
         np.stack([x + length * np.cos(here.heading), y + length * np.sin(here.heading)], axis=1)
     )
     bend = _wrap(ahead.heading - here.heading) / length
@@ -161,50 +168,46 @@ def lane_curvature(
 
 
 def leaders(
-    recording: Recording,
+    lane_map: LaneMap,
     state: Float[np.ndarray, "N 4"],
     size: Float[np.ndarray, "N 2"],
-    origin: np.ndarray,
+    others: Others,
     *,
     bend: Float[np.ndarray, " N"],
 ) -> tuple[Float[np.ndarray, " N"], Float[np.ndarray, " N"]]:
     """Returns the gap to the next vehicle in the ego's lane [m], infinite without one, and its speed [m/s].
 
     Args:
-        recording: where the others are.
+        lane_map: the lanes.
         state: of the egos.
         size: of the egos.
-        origin: recording, vehicle row and frame of each.
+        others: around each.
         bend: curvature of the lane at each ego [1/m].
     """
-    lane = recording.lane_map.query(state[:, :2])
-    others = recording.tracks.state[:, origin[:, 2]].transpose(1, 0, 2)  # (N, V, 4)
-    dx, dy = (others[..., axis] - state[:, axis, None] for axis in (0, 1))
+    lane = lane_map.query(state[:, :2])
+    dx, dy = (others.box[..., axis] - state[:, axis, None] for axis in (0, 1))  # (N, V)
     cos, sin = np.cos(lane.heading)[:, None], np.sin(lane.heading)[:, None]
     along = cos * dx + sin * dy
     across = cos * dy - sin * dx + lane.offset[:, None] - bend[:, None] * along**2 / 2
-    is_leader = recording.tracks.valid[:, origin[:, 2]].T & (along > 0)
-    is_leader &= np.abs(across) < lane.half_width[:, None]
-    is_leader[np.arange(len(state)), origin[:, 1]] = False
-    gap = along - (recording.tracks.size[None, :, 0] + size[:, :1]) / 2
+    is_leader = others.valid & (along > 0) & (np.abs(across) < lane.half_width[:, None])
+    gap = along - (others.box[..., 3] + size[:, :1]) / 2
     gap = np.where(is_leader, gap, np.inf)
     nearest = gap.argmin(axis=1)
     rows = np.arange(len(state))
-    speed = others[rows, nearest, 3] * np.cos(others[rows, nearest, 2] - lane.heading)
+    speed = others.speed[rows, nearest] * np.cos(others.box[rows, nearest, 2] - lane.heading)
     return gap[rows, nearest], np.where(np.isfinite(gap[rows, nearest]), speed, state[:, 3])
 
 
-ActFn = Callable[[Recording, np.ndarray, np.ndarray, np.ndarray], np.ndarray]
+ActFn = Callable[[LaneMap, np.ndarray, np.ndarray], np.ndarray]
 
 
 def _act(recordings: Sequence[Recording], obs: Obs, act: ActFn) -> Float[Tensor, "B 1 2"]:
-    """Asks `act(recording, state, size, origin)` for the actions of each recording's rows."""
-    state, size = obs.state[:, -1].double().cpu().numpy(), obs.size.double().cpu().numpy()
-    origin = obs.origin.cpu().numpy()
+    """Asks `act(lane_map, state, rows)` for the actions of each recording's rows."""
+    state, number = obs.state[:, -1].double().cpu().numpy(), obs.origin[:, 0].cpu().numpy()
     action = np.zeros((len(state), 2))
-    for index in np.unique(origin[:, 0]):
-        rows = origin[:, 0] == index
-        action[rows] = act(recordings[index], state[rows], size[rows], origin[rows])
+    for index in np.unique(number):
+        rows = np.flatnonzero(number == index)
+        action[rows] = act(recordings[index].lane_map, state[rows], rows)
     return torch.from_numpy(action).to(obs.state).unsqueeze(1)
 
 

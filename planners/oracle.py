@@ -6,15 +6,14 @@
 who enters the road meanwhile, it does not know.
 """
 
-from collections.abc import Callable
+import math
 from dataclasses import dataclass, replace
-from typing import Protocol, runtime_checkable
 
-import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Generator, Tensor
 
+from worldmodel.evaluation.truth import Traffic, TrafficSource
 from worldmodel.scene import (
     SPEED,
     RasterSpec,
@@ -25,51 +24,8 @@ from worldmodel.scene import (
     rollout,
     step,
 )
-from worldmodel.scene.traffic import Drivers, TrafficRoad, TrafficState, advance
+from worldmodel.scene.traffic import advance
 from worldmodel.types import Indexed, Obs, Prediction, Rollout
-
-
-@runtime_checkable
-class Curve(Protocol):
-    """A road, and where it lies in the world."""
-
-    @property
-    def road(self) -> TrafficRoad:
-        """In its own coordinates."""
-        ...
-
-    def to_world(self, pose: Float[np.ndarray, "*B 3"]) -> Float[np.ndarray, "*B 3"]:
-        """Returns poses `x, y, heading` in the world."""
-        ...
-
-    def to_road(self, pose: Float[np.ndarray, "*B 3"]) -> Float[np.ndarray, "*B 3"]:
-        """Returns poses in the road's coordinates."""
-        ...
-
-
-@dataclass(frozen=True)
-class Traffic(Indexed):
-    """What is really there, one scene for each row of an observation.
-
-    Attributes:
-        state: of all vehicles, the ego among them, in the road's coordinates.
-        drivers: theirs.
-        ego: row of the ego.
-        curve: the road, and where it lies.
-    """
-
-    state: TrafficState
-    drivers: Drivers
-    ego: Int[Tensor, " B"]
-    curve: Curve
-
-    def __getitem__(self, index: Tensor | slice) -> "Traffic":
-        """Returns the scenes `index`."""
-        return replace(self, state=self.state[index], drivers=self.drivers[index], ego=self.ego[index])
-
-
-TrafficSource = Callable[[Obs], Traffic]
-"""Observation -> the traffic that it shows, at its newest frame."""
 
 
 @dataclass(frozen=True)
@@ -119,7 +75,7 @@ class OracleWorld:
         """Asks for the traffic."""
         now = obs.state[:, -1]
         start = torch.cat([torch.zeros_like(now[:, :SPEED]), now[:, SPEED:]], dim=-1)
-        return OracleHidden(self.source(obs), now[:, :SPEED], start, start, obs.size, obs.road)
+        return OracleHidden(self.source.traffic(obs), now[:, :SPEED], start, start, obs.size, obs.road)
 
     def sample_latent(
         self, hidden: OracleHidden, num_steps: int, generator: Generator | None = None
@@ -184,8 +140,13 @@ class OracleWorld:
     def _draw(
         self, boxes: Float[Tensor, "B T V 5"], hidden: OracleHidden, view: Float[Tensor, "B T 3"]
     ) -> Float[Tensor, "B T 1 H W"]:
-        """The others as seen from the views."""
+        """The others as seen from the views; those who are out of sight are not even tried."""
         valid = hidden.traffic.state.valid.scatter(1, hidden.traffic.ego[:, None], False)
         seen = relative_pose(boxes, view[:, :, None].to(boxes)).to(view)
-        drawn: Tensor = render_boxes(seen, valid[:, None].expand(boxes.shape[:-1]), self.spec)
+        sight = math.hypot(self.spec.height, self.spec.width) * self.spec.resolution
+        is_near = valid[:, None] & (seen[..., :2].norm(dim=-1) < sight + seen[..., 3])
+        num = max(int(is_near.sum(-1).max()), 1)
+        nearest = is_near.to(torch.uint8).topk(num, dim=-1).indices
+        shown = seen.gather(2, nearest[..., None].expand(-1, -1, -1, seen.shape[-1]))
+        drawn: Tensor = render_boxes(shown, is_near.gather(2, nearest), self.spec)
         return drawn.unsqueeze(2)

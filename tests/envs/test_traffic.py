@@ -102,7 +102,7 @@ def test_an_episode_has_the_same_drivers_every_time_and_others_with_another_seed
         env.reset(options={"episode": 5})
         for _ in range(10):
             env.step(np.zeros((1, 2)))
-        near = env.core._others(np.array([0]))
+        near = env.core.others(np.array([0]))
         return near.box[near.valid]
 
     np.testing.assert_array_equal(others(0, before=1), others(0, before=2))

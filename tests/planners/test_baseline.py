@@ -1,6 +1,7 @@
 """The baselines against hand-computed values and against the recording they read."""
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from planners import IDM, LaneKeeping, LogReplay, NoAction
 from planners.baseline import lane_curvature, leaders
 from tests.factories import make_recording_of, make_straight, make_tracks
 from worldmodel.data import make_recording
+from worldmodel.evaluation.truth import Others
 from worldmodel.scene import Recording, step
 from worldmodel.types import Obs
 
@@ -39,6 +41,25 @@ def queue(*cars: tuple[float, float, float]) -> Recording:
     return make_recording_of(make_tracks(states))
 
 
+class Recorded:
+    """An `OthersSource` for scenes in which everybody does what was recorded."""
+
+    def __init__(self, recordings: Sequence[Recording]) -> None:
+        self.recordings = recordings
+
+    def others(self, obs: Obs) -> Others:
+        num = max(one.tracks.num_vehicles for one in self.recordings)
+        box, speed = np.zeros((obs.batch_size, num, 5)), np.zeros((obs.batch_size, num))
+        valid = np.zeros((obs.batch_size, num), dtype=bool)
+        for row, (index, ego, frame) in enumerate(obs.origin.tolist()):
+            tracks = self.recordings[index].tracks
+            there = slice(tracks.num_vehicles)
+            box[row, there] = np.concatenate([tracks.state[:, frame, :3], tracks.size], axis=1)
+            speed[row, there] = tracks.state[:, frame, 3]
+            valid[row, there] = tracks.valid[:, frame] & (np.arange(tracks.num_vehicles) != ego)
+        return Others(box, speed, np.zeros_like(valid, dtype=np.int64), valid)
+
+
 def test_no_action_does_nothing() -> None:
     plan = NoAction().plan(make_obs(make_straight()))
     assert plan.action.tolist() == [[[0.0, 0.0]]]
@@ -56,14 +77,14 @@ def idm_accel(gap: float, speed: float, leader: float) -> float:
 )
 def test_idm_follows_its_formula(gap: float, speed: float, leader: float) -> None:
     recording = queue((50.0, LANE_CENTRE, speed), (54.5 + gap, LANE_CENTRE, leader))
-    action = IDM([recording]).plan(make_obs(recording, frame=5)).action[0, 0]
+    action = IDM([recording], Recorded([recording])).plan(make_obs(recording, frame=5)).action[0, 0]
     assert action[0].item() == pytest.approx(idm_accel(gap, speed, leader), abs=1e-6)
     assert action[1].item() == pytest.approx(0.0, abs=1e-9)
 
 
 def test_idm_by_hand() -> None:
     recording = queue((50.0, LANE_CENTRE, 15.0), (84.5, LANE_CENTRE, 15.0))  # gap 30 m, wanted 2 + 18 m
-    action = IDM([recording]).plan(make_obs(recording, frame=5)).action[0, 0, 0]
+    action = IDM([recording], Recorded([recording])).plan(make_obs(recording, frame=5)).action[0, 0, 0]
     assert action.item() == pytest.approx(1.5 * (1 - 0.0625 - 4 / 9), abs=1e-6)
 
 
@@ -71,12 +92,14 @@ def test_idm_on_a_free_road_heads_for_the_desired_speed() -> None:
     recording = queue((50.0, LANE_CENTRE, 0.0))
     for speed, accel in ((0.0, 1.5), (30.0, 0.0)):
         obs = make_obs(recording, frame=5, state=np.array([50.0, LANE_CENTRE, 0.0, speed]))
-        assert IDM([recording]).plan(obs).action[0, 0, 0].item() == pytest.approx(accel, abs=1e-6)
+        assert IDM([recording], Recorded([recording])).plan(obs).action[0, 0, 0].item() == pytest.approx(
+            accel, abs=1e-6
+        )
 
 
 def test_idm_does_not_reverse() -> None:
     recording = queue((50.0, LANE_CENTRE, 0.3), (55.0, LANE_CENTRE, 0.0))
-    plan = IDM([recording]).plan(make_obs(recording, frame=5))
+    plan = IDM([recording], Recorded([recording])).plan(make_obs(recording, frame=5))
     assert plan.ego[0, 0, 3].item() == pytest.approx(0.0, abs=1e-9)
 
 
@@ -88,10 +111,8 @@ def test_the_leader_is_the_nearest_ahead_in_the_own_lane() -> None:
         (60.0, LANE_CENTRE + 3.7, 1.0),
         (40.0, LANE_CENTRE, 2.0),
     )
-    tracks = recording.tracks
-    gap, speed = leaders(
-        recording, tracks.state[:1, 0], tracks.size[:1], np.array([[0, 0, 5]]), bend=np.zeros(1)
-    )
+    tracks, others = recording.tracks, Recorded([recording]).others(make_obs(recording, frame=5))
+    gap, speed = leaders(recording.lane_map, tracks.state[:1, 0], tracks.size[:1], others, bend=np.zeros(1))
     assert gap.tolist() == pytest.approx([15.5]) and speed.tolist() == pytest.approx([8.0])
 
 
@@ -112,7 +133,7 @@ def test_lane_keeping_converges_to_the_lane_centre() -> None:
 def test_lane_keeping_turns_alike_to_both_sides() -> None:
     recording = queue((50.0, LANE_CENTRE, 12.0))
     states = np.array([[50.0, LANE_CENTRE + 0.5, 0.02, 12.0], [50.0, LANE_CENTRE - 0.5, -0.02, 12.0]])
-    curvature, bend = lane_curvature(recording, states)
+    curvature, bend = lane_curvature(recording.lane_map, states)
     assert curvature[0] == pytest.approx(-curvature[1]) and curvature[0] < 0.0
     assert bend.tolist() == pytest.approx([0.0, 0.0])
 
@@ -145,6 +166,6 @@ def test_rows_are_looked_up_in_their_own_recording() -> None:
         origin=torch.tensor([[0, 0, 10], [1, 1, 10]]),
         scene=torch.arange(2),
     )
-    accel = IDM(recordings).plan(both).action[:, 0, 0]
+    accel = IDM(recordings, Recorded(recordings)).plan(both).action[:, 0, 0]
     free = [1.5 * (1 - (speed / 30) ** 4) for speed in (10.0, 20.0)]
     torch.testing.assert_close(accel, torch.tensor(free, dtype=torch.float64))

@@ -12,11 +12,11 @@ from planners import (
     OnlinePlanner,
     OracleWorld,
     RecedingHorizon,
-    Traffic,
     cem,
     make_objective,
 )
 from worldmodel.costs import motorway_cost
+from worldmodel.evaluation.truth import Traffic
 from worldmodel.protocols import WorldModel
 from worldmodel.scene import (
     LaneMap,
@@ -80,7 +80,7 @@ class Stage:
         self.drivers = Drivers.alike(torch.full_like(x, 20.0))
         self.curve = curve
 
-    def __call__(self, obs: Obs) -> Traffic:
+    def traffic(self, obs: Obs) -> Traffic:
         ego = torch.zeros(obs.batch_size, dtype=torch.long)
         return Traffic(self.state[obs.scene], self.drivers[obs.scene], ego, self.curve)
 

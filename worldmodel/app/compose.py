@@ -55,6 +55,11 @@ def with_values(config: Config, **values: Any) -> Config:
     return OmegaConf.merge(config, values)
 
 
+def with_objects(config: Config, **objects: Any) -> Config:
+    """Returns a copy of the configuration in which `${name}` stands for an object that exists already."""
+    return OmegaConf.merge(OmegaConf.create(objects, flags={"allow_objects": True}), config)
+
+
 def build(config: Any, **arguments: Any) -> Any:
     """Returns the object that a configuration with `_target_` describes; lists and dicts as plain ones."""
     return hydra.utils.instantiate(config, _convert_="all", **arguments)

@@ -16,13 +16,14 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Column, Table
 
-from worldmodel.app.compose import Config, UsageError, build, compose, require
+from worldmodel.app.compose import Config, UsageError, build, compose, require, with_objects
 from worldmodel.app.run import Run
 from worldmodel.data import Store
 from worldmodel.evaluation.protocol import Episode, Protocol, episodes
 from worldmodel.evaluation.statistics import Interval
 from worldmodel.evaluation.suite import EpisodeResult, Results, evaluate, measure_latency, to_obs
 from worldmodel.evaluation.table import compare, summarise
+from worldmodel.evaluation.truth import Knowing, Knowledge, Truth
 from worldmodel.models import load_model
 from worldmodel.protocols import Planner
 from worldmodel.scene import RasterSpec, Renderer
@@ -34,6 +35,14 @@ CLUSTERS = ("vehicle_id", "scene")
 CHECKPOINTS = ("checkpoint", "policy_checkpoint")
 """Values of the configuration that agents read weights from."""
 WEIGHTS = ".pt"
+NEEDED = {
+    "planners.baseline.IDM": Knowledge.OTHERS,
+    "planners.baseline.LogReplay": Knowledge.LOG,
+    "planners.driver.SimulatedDriver": Knowledge.TRAFFIC,
+    "planners.oracle.OracleWorld": Knowledge.TRAFFIC,
+    "worldmodel.models.TrueContext": Knowledge.FUTURE,
+}
+"""What classes of privileged agents ask of the environment."""
 
 
 def main(config: Config) -> None:
@@ -41,7 +50,7 @@ def main(config: Config) -> None:
     torch.set_num_threads(config.threads)
     config = with_aliases(config)
     course = make_course(config)
-    check_agents(config, course.spec)
+    check_agents(config, course)
     run = Run.start(config, "evaluate")
     with run.timed("drive"):
         results = drive(config, course, run)
@@ -101,12 +110,13 @@ def make_course(config: Config) -> Course:
     return Course(store, tuple(found), protocol, build(config.env))
 
 
-def check_agents(config: Config, spec: RasterSpec) -> None:
+def check_agents(config: Config, course: Course) -> None:
     """Checks what can be known before anything is driven.
 
     Raises:
-        UsageError: no agent, a paired comparison that cannot be made, or no checkpoint given.
-        CheckpointError: the checkpoint cannot be used, or was trained on other rasters than `spec`.
+        UsageError: no agent, a paired comparison that cannot be made, no checkpoint given, or an agent that
+            asks for what the environment does not know.
+        CheckpointError: the checkpoint cannot be used, or was trained on other rasters than the course's.
     """
     if "agent" not in config:  # Hydra leaves an empty group out
         raise UsageError("no agent to evaluate; give agent= a list of names")
@@ -116,7 +126,36 @@ def check_agents(config: Config, spec: RasterSpec) -> None:
         if f"${{{name}}}" in OmegaConf.to_yaml(config.agent):
             require(config, name)
     for path in sorted({path for name in config.agent for path in weights_of(config, name)}):
-        load_model(path, spec=spec)
+        load_model(path, spec=course.spec)
+    check_knowledge(config, course)
+
+
+def check_knowledge(config: Config, course: Course) -> None:
+    """Checks that the environment knows what privileged agents ask it for.
+
+    Raises:
+        UsageError: naming the agents, and where they can drive.
+    """
+    needed = {name: needed_by(_plain(part)) for name, part in config.agent.items()}
+    if not any(needed.values()):
+        return
+    env = course.make_env(1).unwrapped
+    known = env.knows if isinstance(env, Knowing) else frozenset()
+    missing = [f"{name} asks {one}" for name, wanted in needed.items() for one in sorted(wanted - known)]
+    if missing:
+        raise UsageError(
+            f"{type(env).__name__} does not know what agents ask: {'; '.join(missing)}; leave them out, or "
+            "choose another env="
+        )
+
+
+def needed_by(node: Any) -> set[Knowledge]:
+    """Returns what an agent's configuration, as plain dicts and lists, asks of the environment."""
+    if not isinstance(node, dict | list):
+        return set()
+    children = node.values() if isinstance(node, dict) else node
+    mine = {NEEDED[node["_target_"]]} if isinstance(node, dict) and node.get("_target_") in NEEDED else set()
+    return mine.union(*(needed_by(one) for one in children))
 
 
 def with_aliases(config: Config) -> Config:
@@ -185,7 +224,8 @@ def agent_key(config: Config, name: str) -> str:
 
 def drive(config: Config, course: Course, run: Run, *, keep_plans: Sequence[int] = ()) -> Results:
     """Drives every agent through every episode; what an earlier run of the folder has driven is read."""
-    agents: dict[str, Planner] = {name: build(part) for name, part in config.agent.items()}
+    truth = Truth()
+    agents = make_agents(config, truth)
     with _progress(run.console) as bars:
         tasks = {name: bars.add_task(name, total=len(course.episodes)) for name in agents}
         return evaluate(
@@ -200,7 +240,14 @@ def drive(config: Config, course: Course, run: Run, *, keep_plans: Sequence[int]
             batch_size=config.batch_size,
             keep_plans=keep_plans,
             progress=lambda name, done, total: bars.update(tasks[name], completed=done),
+            truth=truth,
         )
+
+
+def make_agents(config: Config, truth: Truth) -> dict[str, Planner]:
+    """Returns the agents, those that are privileged with the truth in their hands."""
+    told = with_objects(config, truth=truth)
+    return {name: build(part) for name, part in told.agent.items()}
 
 
 def time_decisions(config: Config, course: Course, run: Run) -> None:
@@ -213,16 +260,18 @@ def time_decisions(config: Config, course: Course, run: Run) -> None:
     numbers = np.arange(num_scenes)
     observation, info = env.reset(options={"episode": numbers % len(course.episodes)})
     obs = to_obs(observation, info, scene=numbers)
-    env.close()
+    truth = Truth()
+    truth.watch(env, numbers)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         found = {
-            name: measure_latency(build(part), obs, num_decisions=config.num_decisions)
-            for name, part in config.agent.items()
+            name: measure_latency(agent, obs, num_decisions=config.num_decisions)
+            for name, agent in make_agents(config, truth).items()
         }
     finally:
         torch.set_num_threads(threads)
+        env.close()
     run.write(LATENCY, found)
 
 
@@ -237,8 +286,8 @@ def summary_of(
 ) -> dict[str, Any]:
     """Returns what `summary.json` holds."""
     pairs = {
-        f"{config.ours} - {other}": {rate: _as_dict(one) for rate, one in differences.items()}
-        for other, differences in paired(config, rows).items()
+        f"{one} - {other}": {rate: _as_dict(difference) for rate, difference in differences.items()}
+        for (one, other), differences in paired(config, rows).items()
     }
     return {
         **summarise(rows, latency_ms=latency),
@@ -251,13 +300,15 @@ def summary_of(
     }
 
 
-def paired(config: Config, rows: Sequence[EpisodeResult]) -> dict[str, dict[str, Interval]]:
-    """Returns `{other: {rate: ours - other}}` for the agents of `config.against` that were driven."""
+def paired(config: Config, rows: Sequence[EpisodeResult]) -> dict[tuple[str, str], dict[str, Interval]]:
+    """Returns `{(one, other): {rate: one - other}}` for the agents to be compared that were driven."""
     names = {row.agent for row in rows}
+    wanted = [(config.ours, other) for other in config.against]
+    wanted += [(one, other) for one, other in config.get("pairs", ())]
     return {
-        other: {rate: compare(rows, config.ours, other, field=rate, cluster=config.cluster) for rate in RATES}
-        for other in config.against
-        if {config.ours, other} <= names
+        (one, other): {rate: compare(rows, one, other, field=rate, cluster=config.cluster) for rate in RATES}
+        for one, other in wanted
+        if {one, other} <= names
     }
 
 

@@ -8,11 +8,12 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from worldmodel.app.compose import Config, UsageError, build
+from worldmodel.app.compose import Config, UsageError, build, with_objects
 from worldmodel.app.evaluate import Course, check_agents, make_course
 from worldmodel.app.run import Run
 from worldmodel.evaluation.protocol import Episode
 from worldmodel.evaluation.suite import to_obs
+from worldmodel.evaluation.truth import Truth
 from worldmodel.protocols import Cost, Planner, WorldModel
 from worldmodel.scene import Channel, RasterSpec, draw_road, inverse, relative_pose
 from worldmodel.types import CostTerms, Obs, Plan, Rollout
@@ -29,15 +30,16 @@ def main(config: Config) -> None:
     course = make_course(config)
     if len(config.agent) != 1:
         raise UsageError(f"plan draws the decision of one agent, got {list(config.agent)}; give agent=[NAME]")
-    check_agents(config, course.spec)
-    ((name, part),) = config.agent.items()
+    check_agents(config, course)
+    truth = Truth()
+    ((name, part),) = with_objects(config, truth=truth).agent.items()
     if "model" not in part.get("planner", {}):
         raise UsageError(
             f"agent {name!r} plans without a world model; give agent= one that does, as mpc_copy"
         )
     moment = choose(config, course)
     run = Run.start(config, "plan")
-    obs = observe(course, moment)
+    obs = observe(course, moment, truth)
     decision = decide(build(part), obs, model=build(part.planner.model), cost=build(part.planner.cost))
     run.write("plan.png", draw(decision, course.spec))
     run.write("plan.json", as_json(decision, course, moment))
@@ -88,11 +90,11 @@ def choose(config: Config, course: Course) -> Episode:
     )
 
 
-def observe(course: Course, moment: Episode) -> Obs:
-    """Returns what the agent sees at the hand-over."""
+def observe(course: Course, moment: Episode, truth: Truth) -> Obs:
+    """Returns what the agent sees at the hand-over, of which `truth` knows the rest."""
     env = course.make_env(1)
     observation, info = env.reset(options={"episode": np.array([course.episodes.index(moment)])})
-    env.close()
+    truth.watch(env, info["episode_id"])
     return to_obs(observation, info)
 
 

@@ -25,6 +25,7 @@ from worldmodel.evaluation.statistics import (
 )
 from worldmodel.evaluation.suite import Results, evaluate, measure_latency, to_obs
 from worldmodel.evaluation.table import compare, mean_of, read_episodes, summarise, write_summary
+from worldmodel.evaluation.truth import Knowledge, Others, OthersSource, Traffic, TrafficSource, Truth
 
 __all__ = [
     "PPUU",
@@ -34,12 +35,18 @@ __all__ = [
     "Episode",
     "EpisodeResult",
     "Interval",
+    "Knowledge",
+    "Others",
+    "OthersSource",
     "Outcome",
     "PredictionScores",
     "Predictor",
     "Protocol",
     "Results",
     "Side",
+    "Traffic",
+    "TrafficSource",
+    "Truth",
     "bias",
     "bootstrap_mean",
     "bootstrap_seeds",

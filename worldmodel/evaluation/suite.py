@@ -19,6 +19,7 @@ from worldmodel.evaluation.episode import EpisodeResult, Outcome
 from worldmodel.evaluation.metric import Side
 from worldmodel.evaluation.protocol import V1, Episode, Protocol, pieces
 from worldmodel.evaluation.table import Part, part_key, read_part, write_part, write_tables
+from worldmodel.evaluation.truth import Truth
 from worldmodel.protocols import Planner
 from worldmodel.scene import Recording
 from worldmodel.types import Obs
@@ -74,6 +75,7 @@ def evaluate(
     batch_size: int = 64,
     keep_plans: Sequence[int] = (),
     progress: Progress | None = None,
+    truth: Truth | None = None,
 ) -> Results:
     """Returns how each agent drove each episode, and writes the files of `worldmodel.evaluation.table`.
 
@@ -91,9 +93,12 @@ def evaluate(
         batch_size: episodes at a time.
         keep_plans: numbers of episodes whose plans are kept with their trajectories.
         progress: called after each batch.
+        truth: what privileged agents were built with; it watches the environment.
     """
     env = make_env(min(batch_size, len(episodes)))
-    driver = _Driver(env, tuple(episodes), tuple(recordings), protocol, frozenset(keep_plans))
+    driver = _Driver(
+        env, tuple(episodes), tuple(recordings), protocol, frozenset(keep_plans), truth or Truth()
+    )
     parts = []
     for name, agent in agents.items():
         for first in range(0, len(episodes), env.num_envs):
@@ -148,6 +153,7 @@ class _Driver:
     recordings: tuple[Recording, ...]
     protocol: Protocol
     keep_plans: frozenset[int]
+    truth: Truth
 
     def drive(self, name: str, agent: Planner, *, numbers: np.ndarray, seed: int) -> Part:
         """Drives the episodes `numbers`, one a slot; nobody plans for slots that are done."""
@@ -157,6 +163,7 @@ class _Driver:
         plan_s, steps = np.zeros(num_slots), _Steps(name, self.keep_plans)
         rows: dict[int, EpisodeResult] = {}
         agent.reset(seed)
+        self.truth.watch(self.env, np.where(running, slots, -1))
         observation, info = self.env.reset(options={"episode": slots})
         steps.add(running, slots, observation, action=None, plan=None)
         while running.any():

@@ -84,17 +84,17 @@ def test_ppo_learns_what_it_is_paid_for() -> None:
     training = make_ppo(network, reward=PaidFor(1.5), learning_rate=1e-2, log_std=-1.0)
     tensors = PolicyView(**{name: torch.from_numpy(part) for name, part in some_views(training).items()})
     assert network(tensors)[:, 0].abs().max() < 0.3
-    for _ in range(25):
+    for _ in range(15):
         training.advance()
     assert (network(tensors)[:, 0] - 1.5).abs().mean() < 0.5
-    assert training.steps == 25 * 40
+    assert training.steps == 15 * 40
 
 
 def test_dqn_learns_what_it_is_paid_for() -> None:
     network = make_choices()
     wanted = float(network.head.table[:, 0].max() * 6.0)
-    training = make_dqn(network, reward=PaidFor(wanted), learning_rate=3e-3)
-    for _ in range(12):
+    training = make_dqn(network, reward=PaidFor(wanted), learning_rate=1e-2)
+    for _ in range(6):
         training.advance()
     tensors = PolicyView(**{name: torch.from_numpy(part) for name, part in some_views(training).items()})
     best = network.to_action(network.head.table.max(0).values.expand(4, 2), tensors.ego[:, 0])[:, 0]
