@@ -5,6 +5,7 @@ import torch
 
 from tests.models.factories import HISTORY, SPEC, make_clip, make_obs
 from worldmodel.models import (
+    Context,
     CopyContext,
     EgoSplit,
     FixedContext,
@@ -13,6 +14,7 @@ from worldmodel.models import (
     LearntContext,
     StaticContext,
     TrueContext,
+    TrueLatentContext,
 )
 from worldmodel.protocols import WorldModel
 from worldmodel.types import Obs, Rollout
@@ -169,3 +171,32 @@ def test_true_context_draws_the_recorded_future() -> None:
 def test_clip_gives_the_history_as_observation() -> None:
     clip = make_clip()
     assert clip.obs(HISTORY).image.shape[1] == HISTORY
+
+
+def true_latents(model: ForwardModel, future: torch.Tensor, **options) -> TrueLatentContext:
+    return TrueLatentContext(model, lambda obs, num_steps: Context(future), **options)
+
+
+def test_true_latents_are_those_of_the_posterior() -> None:
+    """As the posterior and the decoder of the training have it, for an ego that keeps its speed."""
+    model, clip = make_model(3), make_clip(relative_speed=3.0)
+    future = clip.image[:, HISTORY:, 1:2].float() / 255
+    found = true_latents(model, future, seed=5)(clip.obs(HISTORY), future.shape[1]).image
+    latents = model.infer_latents(clip, torch.Generator().manual_seed(5))
+    expected = model.unroll_clip(clip, latents=latents).logits.sigmoid()
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
+
+
+def test_true_latents_depend_on_the_future_and_on_nothing_else() -> None:
+    model, obs = make_model(3), make_obs()
+    futures = [make_clip(relative_speed=one).image[:, HISTORY:, 1:2].float() / 255 for one in (-4.0, 4.0)]
+    slow, fast, again = (true_latents(model, futures[one], num_latents=3)(obs, 10).image for one in (0, 1, 0))
+    torch.testing.assert_close(slow, again)
+    assert not torch.allclose(slow, fast)
+
+
+def test_a_deterministic_model_has_no_true_latents() -> None:
+    model, obs = make_model(), make_obs()
+    future = torch.zeros(2, 10, 1, SPEC.height, SPEC.width)
+    found = true_latents(model, future)(obs, 10).image
+    torch.testing.assert_close(found, LearntContext(model)(obs, 10).image, atol=1e-5, rtol=0)

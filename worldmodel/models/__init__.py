@@ -16,6 +16,7 @@ from worldmodel.models.context import (
     LearntContext,
     StaticContext,
     TrueContext,
+    TrueLatentContext,
 )
 from worldmodel.models.coupled import CoupledModel, CoupledUnroll
 from worldmodel.models.coupled_world import CoupledWorld
@@ -80,6 +81,7 @@ __all__ = [
     "NoLatent",
     "StaticContext",
     "TrueContext",
+    "TrueLatentContext",
     "compare_inference",
     "dropout_members",
     "energy_gap",

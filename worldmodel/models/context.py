@@ -16,9 +16,9 @@ from torch import Generator, Tensor
 from worldmodel.models.ego_split import starting_state
 from worldmodel.models.forward_model import ForwardModel, Masks, Memory
 from worldmodel.models.view import move_view
-from worldmodel.scene import Channel, RasterSpec, Recording, comoving_views, kinematics
+from worldmodel.scene import SPEED, Channel, RasterSpec, Recording, comoving_views, kinematics
 from worldmodel.scene.raster import Renderer
-from worldmodel.types import Indexed, Obs, Prediction, Rollout
+from worldmodel.types import Clip, Indexed, Obs, Prediction, Rollout
 
 
 @dataclass(frozen=True)
@@ -129,12 +129,7 @@ class LearntContext:
     def __init__(
         self, model: ForwardModel, *, num_latents: int = 1, num_masks: int = 0, seed: int = 0
     ) -> None:
-        if not isinstance(model, ForwardModel):
-            raise ValueError(
-                f"LearntContext needs a ForwardModel, got a {type(model).__name__}, which predicts "
-                "step by step from the actions; train one with `worldmodel train`"
-            )
-        self.model = model.eval()
+        self.model = check_forward_model(model, "LearntContext").eval()
         self.num_latents = num_latents if model.latent.dim else 1  # type: ignore[arg-type]
         self.num_masks, self.seed = num_masks, seed
 
@@ -210,6 +205,66 @@ class TrueContext:
                 )
                 image[rows] = drawn.reshape(len(rows), *image.shape[1:])
         return Context(torch.from_numpy(image).to(obs.state.device).float() / 255)
+
+
+class TrueLatentContext:
+    """The forward model's prediction with latents from the posterior: it is told what cannot be foreseen.
+
+    What is still wrong is not for want of luck but for want of a better model; what `LearntContext` gets
+    wrong beyond that is what the past leaves open, or what its prior makes of it.
+
+    Args:
+        model: the forward model; put into eval mode. Without a latent it is that of `LearntContext`.
+        future: what the posterior is shown: `TrueContext`.
+        num_latents: futures drawn from the posterior and averaged.
+        seed: of the latents, the same for every decision.
+    """
+
+    def __init__(
+        self, model: ForwardModel, future: ContextSource, *, num_latents: int = 1, seed: int = 0
+    ) -> None:
+        self.model, self.future = check_forward_model(model, "TrueLatentContext").eval(), future
+        self.num_latents, self.seed = num_latents if model.latent.dim else 1, seed
+
+    def __call__(self, obs: Obs, num_steps: int) -> Context:
+        """Returns the mean prediction if the ego keeps speed and heading."""
+        generator = Generator(obs.state.device).manual_seed(self.seed)
+        clip = self._clip(obs, self.future(obs, num_steps).image)
+        rows = torch.arange(obs.batch_size, device=obs.state.device).repeat_interleave(self.num_latents)
+        drawn = self.model.infer_latents(clip[rows], generator)
+        frames = self.model.unroll_clip(clip[rows], latents=drawn).logits.sigmoid()
+        return Context(frames.unflatten(0, (-1, self.num_latents)).mean(1))
+
+    def _clip(self, obs: Obs, future: Float[Tensor, "B T 1 H W"]) -> Clip:
+        """The observation and this future of the others, as a window in which the ego keeps going."""
+        B, T = future.shape[:2]
+        now = obs.state[:, -1:]
+        view = comoving_views(obs.state[:, -1], T, self.model.dt)
+        state = torch.cat([obs.state, torch.cat([view, now[..., SPEED:].expand(-1, T, -1)], dim=-1)], dim=1)
+        spec, num_frames = self.model.spec, state.shape[1]
+        image = obs.image.new_zeros(B, num_frames, *obs.image.shape[2:])
+        image[:, :-T] = obs.image
+        image[:, -T:, spec.channels.index(Channel.VEHICLES)] = (255 * future[:, :, 0]).to(torch.uint8)
+        return Clip(
+            image=image,
+            state=state,
+            action=kinematics.inverse(state, self.model.dt),
+            view=torch.cat([obs.state[..., :SPEED], view], dim=1),
+            covered=torch.ones(B, num_frames, spec.height, dtype=torch.bool, device=image.device),
+            size=obs.size,
+            road=obs.road,
+            origin=obs.origin,
+        )
+
+
+def check_forward_model(model: ForwardModel, who: str) -> ForwardModel:
+    """Returns the model if it is a forward model; raises ValueError if it is of another kind."""
+    if not isinstance(model, ForwardModel):
+        raise ValueError(
+            f"{who} needs a ForwardModel, got a {type(model).__name__}, which predicts "
+            "step by step from the actions; train one with `worldmodel train`"
+        )
+    return model
 
 
 def unroll_prior(
