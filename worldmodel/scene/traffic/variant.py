@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from math import exp
+from typing import Any
 
 from worldmodel.scene.traffic.population import FIERCER, DriverType, Population, Spread
 from worldmodel.scene.traffic.preset import MIXED
@@ -34,7 +35,7 @@ def vary(population: Population = MIXED, *, speed: float = 1.0, aggressiveness: 
 def _varied(one: DriverType, speed: float, aggressiveness: float) -> DriverType:
     factors = {name: exp(exponent * aggressiveness) for name, exponent in FIERCER.items()}
     factors["desired_speed"] = speed
-    changed = {name: _times(getattr(one, name), factor) for name, factor in factors.items()}
+    changed: dict[str, Any] = {name: _times(getattr(one, name), factor) for name, factor in factors.items()}
     return replace(one, **changed)
 
 
