@@ -252,6 +252,29 @@ COMMANDS = {
         ),
         ("worldmodel results", "worldmodel results profile=quick run=runs/quick"),
     ),
+    "suite": Command(
+        "agents x levels of factors, in simulated traffic that reacts",
+        "Simulates scenes in which one factor differs from a base (density, speed, aggressiveness, lanes,\n"
+        "road), drives the same vehicles of them with every agent, and writes for each factor a table and a\n"
+        "picture, collisions by fault, and videos of the worst episodes: report.html, suite.md, .csv and\n"
+        ".json. Each level and agent is a stage; killed and started again, it goes on.",
+        (
+            ("factor=[density,road]", "which to vary, of configs/factor"),
+            ("agent=[lane_keeping,policy]", "who drives, of configs/agent"),
+            ("checkpoint=FILE policy_checkpoint=FILE", "the weights, where an agent reads them"),
+            ("+also.NAME={like:AGENT,checkpoint:FILE}", "the same agent with other weights, too"),
+            ("reference=lane_keeping", "paired differences are taken to it"),
+            ("scenes.num=25 scenes.egos=2", "scenes of each level, and vehicles driven in each"),
+            ("jobs=2", "stages at a time, each on threads=1"),
+            ('only="drive-density-*"', "these stages alone"),
+            ("plan=true", "list the stages, run none"),
+            ("run=runs/suite", "write there"),
+        ),
+        (
+            "worldmodel suite agent=[lane_keeping,mpc_copy] factor=[density]",
+            "worldmodel suite agent=[lane_keeping,policy] policy_checkpoint=policy.pt run=runs/mine",
+        ),
+    ),
 }
 
 

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn
 
 from worldmodel.app.stage import Stage, fill, stage_of
 from worldmodel.atomic import replacing
@@ -93,7 +94,12 @@ class Pipeline:
         self.records.mkdir(parents=True, exist_ok=True)
         outcomes: dict[str, Outcome] = {}
         waiting, busy = list(stages), dict[Future[Outcome], Stage]()
-        with ThreadPoolExecutor(self.jobs) as pool:
+        bar = Progress(
+            BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
+            console=self.console, disable=not self.console.is_terminal, transient=True,
+        )  # fmt: skip
+        with bar, ThreadPoolExecutor(self.jobs) as pool:
+            task = bar.add_task("", total=len(stages))
             try:
                 while waiting or busy:
                     before, waiting = len(waiting), self._start(waiting, outcomes, busy, pool)
@@ -105,6 +111,7 @@ class Pipeline:
                         stage = busy.pop(one)
                         outcomes[stage.name] = one.result()
                         self._say(stage, outcomes[stage.name], f"{len(outcomes)}/{len(stages)}")
+                        bar.update(task, completed=len(outcomes))
             except BaseException:
                 self.stop()
                 raise

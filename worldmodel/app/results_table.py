@@ -96,19 +96,19 @@ def _driving_row(drive: Drive, rival: Drive | None) -> dict[str, Any]:
         "seeds": num_seeds, "n": n, "clusters": len(set(drive.clusters.tolist())),
     }  # fmt: skip
     for rate in RATES:
-        row |= _named(rate, rate_of(drive, rate))
+        row |= named(rate, rate_of(drive, rate))
         row[f"{rate}_by_seed"] = drive.values(rate).mean(axis=1).tolist()
-    row |= _named("distance", bootstrap_seeds(drive.values("distance"), drive.clusters))
+    row |= named("distance", bootstrap_seeds(drive.values("distance"), drive.clusters))
     for side in SIDES:
         hits = [one.collision_side == side for rows in drive.seeds.values() for one in rows]
         row[side] = float(np.mean(hits))
     row["off_road"] = float(drive.values("off_road").mean())
-    row |= _named("jerk", bootstrap_seeds(drive.values("mean_jerk"), drive.clusters))
+    row |= named("jerk", bootstrap_seeds(drive.values("mean_jerk"), drive.clusters))
     row["latency_ms"] = drive.latency_ms
     for rate in RATES:
         if rival is not None and rival is not drive and drive.is_like(rival):
             gained = drive.values(rate) - rival.values(rate).mean(axis=0)
-            row |= _named(f"{rate}_gain", bootstrap_seeds(gained, drive.clusters))
+            row |= named(f"{rate}_gain", bootstrap_seeds(gained, drive.clusters))
     return row
 
 
@@ -183,14 +183,14 @@ def _driving_table(rows: Sequence[Mapping[str, Any]]) -> str:
     cells = [
         (
             row["agent"], row["trained_on"] or "-", f"{row['seeds']} x {row['n']}",
-            *(_rate(row, rate) + _spread(row[f"{rate}_by_seed"]) for rate in RATES),
+            *(rate_cell(row, rate) + _spread(row[f"{rate}_by_seed"]) for rate in RATES),
             f"{row['distance']:.1f}",
             " / ".join(f"{100 * row[name]:.1f}" for name in (*SIDES, "off_road")),
-            f"{row['jerk']:.1f}", f"{row['latency_ms']:.1f}", *(_gain(row, rate) for rate in RATES),
+            f"{row['jerk']:.1f}", f"{row['latency_ms']:.1f}", *(gain_cell(row, rate) for rate in RATES),
         )
         for row in rows
     ]  # fmt: skip
-    return _table(columns, cells)
+    return markdown_table(columns, cells)
 
 
 def _prediction_table(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -214,19 +214,22 @@ def _prediction_table(rows: Sequence[Mapping[str, Any]]) -> str:
         )
         for row in rows
     ]  # fmt: skip
-    return _table(columns, cells)
+    return markdown_table(columns, cells)
 
 
-def _table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+def markdown_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Returns a table."""
     lines = [columns, ["---"] * len(columns), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def _named(name: str, one: Interval) -> dict[str, float]:
+def named(name: str, one: Interval) -> dict[str, float]:
+    """Returns an interval as columns of a row."""
     return {name: one.estimate, f"{name}_low": one.low, f"{name}_high": one.high}
 
 
-def _rate(row: Mapping[str, Any], rate: str) -> str:
+def rate_cell(row: Mapping[str, Any], rate: str) -> str:
+    """Returns a rate with its interval [%]."""
     value, low, high = (100 * row[name] for name in (rate, f"{rate}_low", f"{rate}_high"))
     return f"{value:.1f} [{low:.1f}, {high:.1f}]"
 
@@ -236,7 +239,8 @@ def _spread(values: Sequence[float]) -> str:
     return f" ({', '.join(f'{100 * one:.1f}' for one in values)})" if len(values) > 1 else ""
 
 
-def _gain(row: Mapping[str, Any], rate: str) -> str:
+def gain_cell(row: Mapping[str, Any], rate: str) -> str:
+    """Returns what a rate is larger than the reference's, with its interval [points]."""
     if f"{rate}_gain" not in row:
         return ""
     value, low, high = (100 * row[f"{rate}_gain{end}"] for end in ("", "_low", "_high"))
