@@ -1,6 +1,6 @@
 """The simulator as a world model: it agrees with the simulation, reacts, and planners drive by it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -201,3 +201,17 @@ def test_planners_drive_by_the_simulator_without_touching_anybody(kind: str) -> 
             box = torch.cat([stage.poses(), size], dim=-1)
             crashed[plans] |= bool(boxes_overlap(box[:, :1], box[:, 1:]).any())
     assert crashed == {False: True, True: False}
+
+
+def test_a_plan_allows_for_a_car_that_will_have_to_brake() -> None:
+    """All are as fast as the ego; what lies ahead of the leader cannot be seen yet, only be simulated."""
+    start = [(200.0, 1, 18.0), (226.0, 1, 18.0), *((270.0, lane, 0.0) for lane in range(3))]
+    speeds = {}
+    for is_wrecked in (False, True):
+        stage = Stage(start)
+        wreck = stage.state.x == 270.0
+        stage.state = replace(stage.state, crashed=wreck, valid=~wreck | is_wrecked)
+        planner = GradientPlanner(OracleWorld(stage, spec=SPEC), COST, horizon=25, num_iterations=10)
+        plan = planner.plan(stage.obs())
+        speeds[is_wrecked] = plan.ego[0, -1, 3].item()
+    assert speeds[True] < speeds[False] - 2.0
