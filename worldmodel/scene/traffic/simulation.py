@@ -308,14 +308,16 @@ class Simulation:
     def _entry_speed(self, scene: np.ndarray, lane: np.ndarray, driver: dict[str, np.ndarray]) -> np.ndarray:
         """Returns how fast each can enter a lane; 0 where there is no room [m/s].
 
-        Nobody enters closer to the one ahead than he would follow him.
+        Nobody enters closer to the one ahead than he would follow him. Who is changing to the lane counts.
         """
         table, state = self.scenario.road.table[lane], self.state
-        x, y, valid, speed, length = (
-            part.numpy()[scene] for part in (state.x, state.y, state.valid, state.speed, self.drivers.length)
+        x, y, valid, speed, target, length = (
+            part.numpy()[scene]
+            for part in (state.x, state.y, state.valid, state.speed, state.target, self.drivers.length)
         )  # (P, V)
         aside = np.abs(y - table["centre"][:, None])
-        near = valid & (aside < table["half_width"][:, None] + 1.0) & (x >= table["start"][:, None] - 10.0)
+        here = (aside < table["half_width"][:, None] + 1.0) | (target == lane[:, None])
+        near = valid & here & (x >= table["start"][:, None] - 10.0)
         rear = np.where(near, x - length / 2, np.inf)
         first = rear.argmin(axis=1)[:, None]
         rear, ahead = (np.take_along_axis(part, first, axis=1)[:, 0] for part in (rear, speed))
