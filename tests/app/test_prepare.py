@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from worldmodel.app.cli import main
-from worldmodel.app.compose import compose
+from worldmodel.app.compose import build, compose
 from worldmodel.app.evaluate import make_course
 from worldmodel.data import load_store
 from worldmodel.evaluation.table import read_episodes
@@ -48,6 +48,25 @@ def test_scenes_of_highway_env_become_a_store(tmp_path: Path, capsys: pytest.Cap
     capsys.readouterr()
     assert prepare(tmp_path / "store", "source.num=3", "source.first_seed=1") == 1
     assert "choose another folder" in capsys.readouterr().err
+
+
+def test_simulated_traffic_becomes_a_store(tmp_path: Path) -> None:
+    few = ["source.num=2", "source.simulate.num_frames=60", "source.simulate.warm_up=2.0", "split.test=0.5"]
+    road = "source.simulate.scenario.road.length=300.0"
+    assert main(["prepare", "source=traffic", *few, road, f"out={tmp_path / 'store'}"]) == 0
+    store = load_store(tmp_path / "store")
+    assert [one.name for one in store.recordings] == ["motorway-0000000", "motorway-0000001"]
+    assert (len(store.split.train), len(store.split.test)) == (1, 1)
+    length = np.concatenate([one.tracks.size[:, 0] for one in store.recordings])
+    assert (length < 6.0).any() and (length > 8.0).any()  # cars and trucks
+
+
+def test_any_scenario_can_be_recorded() -> None:
+    config = compose("prepare", ["source=traffic", "traffic@source.simulate.scenario=us101"])
+    scenes = build(config.source)
+    scenario = scenes.simulate.keywords["scenario"]
+    assert (scenes.name, scenario.road.num_lanes, scenario.density) == ("us101", 5, 27.0)
+    assert scenario.population.types[0].headway.mean < 1.2
 
 
 def test_an_evaluation_in_highway_env_brings_its_scenes(tmp_path: Path) -> None:

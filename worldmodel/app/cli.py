@@ -232,8 +232,8 @@ COMMANDS = {
         ),
         (
             "worldmodel calibrate run=runs/drivers",
-            "worldmodel realism +traffic@simulated.mine=us101 'simulated.mine.population={_target_:\n"
-            "      worldmodel.app.calibrate.read_population,path:runs/drivers/population.yaml}'",
+            "worldmodel realism +traffic@simulated.mine=us101 population@simulated.mine.population=file \\\n"
+            "      simulated.mine.population.path=runs/drivers/population.yaml",
         ),
     ),
     "results": Command(
