@@ -5,8 +5,8 @@ nobody enters; every vehicle's own view is drawn in every frame, and a clip is 4
 `road.act`, `road.step`, and a crop for each car drawn as PPUU does it (see `raster.py` for what is spared
 there). Ours: what `worldmodel prepare source=traffic` does, which checks and writes a store, and the crops
 then drawn from what was read back. `tracks` is recording alone: clips are drawn when a batch is put together,
-so this is what the store takes to make. `open` is the same for a road with traffic that enters and leaves, as
-`configs/source/traffic.yaml` has it, half a minute of warm-up included.
+so this is what the store takes to make. `open` is the same for a road with traffic that enters and leaves,
+half a minute of warm-up included.
 """
 
 import resource
@@ -118,6 +118,7 @@ def main(json_path: Path | None = None) -> None:
         "speedup_tracks": tracks / theirs_drawn,
         "highway_env_undrawn_clips_per_s_core": theirs_driven,
         "open_clips_per_s_core": open_drawn,
+        "speedup_open": open_drawn / theirs_drawn,
         "open_tracks_clips_per_s_core": open_tracks,
         "bytes_per_clip": size,
         "peak_memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3,

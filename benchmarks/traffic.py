@@ -95,7 +95,10 @@ def sumo_rate(num: int) -> float | None:
                     libsumo.vehicle.getPosition(vehicle)
 
         found = _report.rate(drive, count=STEPS * num, repeats=5)
+        there = libsumo.vehicle.getIDCount()
         libsumo.close()
+    if there != num:
+        raise RuntimeError(f"SUMO had {there} vehicles at the end, expected {num}; the rate counts {num}")
     return found
 
 
@@ -117,6 +120,7 @@ def main(json_path: Path | None = None) -> None:
         print("libsumo is not installed: SUMO is left out")
     else:
         rows["sumo_vehicle_steps_per_s_core_50"] = sumo
+        rows["numba_over_sumo_50"] = rows["numba_vehicle_steps_per_s_core_50"] / sumo
     _report.report("traffic", rows, json_path)
 
 
