@@ -79,7 +79,7 @@ def test_an_agent_is_driven_with_several_checkpoints(tmp_path: Path) -> None:
 
     with pytest.raises(UsageError, match="idm does not read checkpoint"):
         with_aliases(compose("evaluate", ["+also.a={like:idm,checkpoint:a.pt}"]))
-    with pytest.raises(UsageError, match="agent is one of human"):
+    with pytest.raises(UsageError, match="agent is one of driver, human"):
         with_aliases(compose("evaluate", ["+also.a={like:idmm}"]))
 
 
