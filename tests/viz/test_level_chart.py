@@ -10,7 +10,7 @@ from worldmodel.viz import Levels, Rate, level_chart, level_picture
 
 def make_levels() -> Levels:
     rates = {
-        "policy": [Rate(0.5, 0.3, 0.7), Rate(0.9, 0.7, 1.0)],
+        "policy": [Rate(0.5, 0.3, 0.7), Rate(1.0, 0.7, 1.0 - 1e-12)],
         "lane_keeping": [Rate(0.1, 0.0, 0.3)] * 2,
     }
     return Levels(["sparse", "dense"], {"success": rates, "safe": rates})

@@ -53,7 +53,7 @@ def _draw(factors: Mapping[str, Levels]) -> Figure:
             for number, (place, (agent, found)) in enumerate(zip(places, rates.items(), strict=True)):
                 value, low, high = 100 * np.array([[one.value, one.low, one.high] for one in found]).T
                 axis.errorbar(
-                    np.arange(len(found)) + place, value, np.stack([value - low, high - value]),
+                    np.arange(len(found)) + place, value, np.stack([value - low, high - value]).clip(0),
                     color=hex_of(SERIES[number % len(SERIES)]), marker=MARKS[number % len(MARKS)],
                     ms=5, lw=1.4, elinewidth=1.0, label=agent,
                 )  # fmt: skip
