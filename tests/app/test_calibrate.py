@@ -32,6 +32,7 @@ def test_recorded_drivers_become_a_population(tmp_path: Path, capsys: pytest.Cap
         headway["median"] * np.cosh(headway["log_std"]), abs=2e-3
     )
     assert [row["min_gain"] for row in found["rounds"]] == [0.2]
+    assert found["mobil"]["changed"][1] == 1 and found["mobil"]["stayed"][1] > 20
     assert "identified" in capsys.readouterr().out
 
 

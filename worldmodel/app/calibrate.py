@@ -2,9 +2,11 @@
 
 IDM's parameters are fitted driver by driver (`worldmodel.evaluation.driver_fit`). What a lane change must
 gain and how long it takes are then set so that the simulated scenario has the recorded rate and the recorded
-lateral speed: scaled by what is missing, round by round.
+lateral speed: scaled by what is missing, round by round. How many of the recorded lane changes MOBIL would
+then have made, and how many that nobody made, is written beside.
 """
 
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -23,6 +25,7 @@ from worldmodel.evaluation.driver_fit import (
     following_pieces,
     population_of,
 )
+from worldmodel.evaluation.lane_motive import motives
 from worldmodel.evaluation.realism import Flow, measure
 from worldmodel.scene import Recording
 from worldmodel.scene.traffic import DriverType, Population, Scenario, Spread, simulate
@@ -49,7 +52,9 @@ def main(config: Config) -> None:
             population, row = tuned(population, recorded, flow)
             rounds.append(row)
     run.write(POPULATION, f"# {config.name}: made by worldmodel calibrate.\n{as_yaml(population)}")
-    run.write(NUMBERS, {**describe(fit), "rounds": rounds})
+    told = [motives(one, population.types[0]) for one in recordings]
+    mobil = {name: _count([getattr(one, name) for one in told]) for name in ("changed", "stayed")}
+    run.write(NUMBERS, {**describe(fit), "rounds": rounds, "mobil": mobil})
     Console().print(as_table(fit))
     run.close()
 
@@ -127,6 +132,12 @@ def as_table(fit: DriverFit) -> Table:
 def _simulated(config: Config, scenario: Scenario) -> list[Recording]:
     sizes = {"num_scenes": config.scenes, "num_frames": config.frames}
     return simulate(scenario, **sizes, seed=config.seed, warm_up=config.warm_up)
+
+
+def _count(answers: Sequence[np.ndarray]) -> list[int]:
+    """How often the answer is yes, and how many there are."""
+    joined = np.concatenate(answers)
+    return [int(joined.sum()), len(joined)]
 
 
 def _times(spread: Spread, factor: float) -> Spread:
