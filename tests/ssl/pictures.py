@@ -1,12 +1,34 @@
-"""`python -m tests.ssl.pictures`: the filters shown in docs/ssl.md, learnt from photographs; some minutes."""
+"""`python -m tests.ssl.pictures`: the pictures of docs/ssl.md; some minutes."""
 
+import io
 from pathlib import Path
 
+import numpy as np
 import torch
+from matplotlib.figure import Figure
+from skimage import data
+from torch import Tensor, nn
 
+from tests.ssl import patch
+from tests.ssl import test_autoencoder_energy as plane_codes
 from tests.ssl.patch_training import PatchEncoder, learn
 from tests.ssl.photos import patches
-from worldmodel.ssl import FISTA, L1, Latent, PatchDictionary, Topographic
+from tests.ssl.test_reconstruct import squares
+from tests.ssl.toys import distance_to, plane, spiral
+from worldmodel.nn import FrameCost, QuantisedCrossEntropy, SquaredError
+from worldmodel.ssl import (
+    FISTA,
+    L1,
+    Colours,
+    FrameClip,
+    GaussianNoise,
+    Latent,
+    PatchDictionary,
+    Reconstruct,
+    Topographic,
+    blank,
+    coloured,
+)
 from worldmodel.viz.filters import filter_grid
 from worldmodel.viz.layout import encode_png
 
@@ -28,8 +50,86 @@ def sheet() -> Latent:
     return objective
 
 
-if __name__ == "__main__":
-    for name, make in (("psd", edges), ("topographic", sheet)):
+def denoised() -> bytes:
+    """Where a denoising auto-encoder takes points near a spiral (half of the way), over its energy (D6)."""
+    rows, encoder = spiral(1000), plane_codes.Points(32)
+    objective = plane_codes.made(
+        encoder, Reconstruct(cost=SquaredError(), corrupt=GaussianNoise(std=0.2)), rows
+    )
+    plane_codes.learn(encoder, objective, rows, num_steps=1500, lr=5e-3)
+
+    def moves(points: Tensor) -> Tensor:
+        return plane_codes.given_back(encoder, objective, points) - points
+
+    figure = Figure(figsize=(4.2, 4.2), layout="constrained")
+    axis = figure.add_subplot()
+    energy = moves(plane(161)).square().sum(-1).unflatten(0, (161, 161)).T
+    axis.imshow(energy.sqrt(), extent=(-1.2, 1.2, -1.2, 1.2), origin="lower", cmap="Blues", vmax=0.5)
+    points = plane(33)
+    points = points[distance_to(points, rows) < 0.35]  # noise leads no further
+    axis.quiver(*points.T, *moves(points).T, angles="xy", scale_units="xy", scale=2.0, width=0.004)
+    axis.scatter(*rows[::3].T, s=3, color="tab:red")
+    axis.set(xlim=(-1.2, 1.2), ylim=(-1.2, 1.2), xticks=[], yticks=[])
+    return png(figure)
+
+
+def colourings() -> bytes:
+    """One of the photographs learnt from: what is seen, its colours by two costs, and the truth (G5)."""
+    classes = {"num_levels": 11, "low": -1.0, "high": 1.0, "channels": 2}
+    costs: dict[str, FrameCost] = {
+        "squared error": SquaredError(),
+        "classes, rare ones weighted": QuantisedCrossEntropy(**classes, rebalance=0.5),
+    }
+    photo = data.coffee()
+    tiles = torch.cat([squares(one, 16) for one in (data.astronaut(), data.chelsea(), data.rocket(), photo)])
+    wanted = squares(photo, 16)
+    shown = {}
+    for name, cost in costs.items():
         torch.manual_seed(0)
-        filters = make().dictionary.weight.detach().T.unflatten(1, (12, 12))
-        (IMAGES / f"{name}.png").write_bytes(encode_png(filter_grid(filters.numpy(), scale=3)))
+        encoder = patch.PatchEncoder(3, 32, (4, 4))
+        encoder.layers.extend([nn.SiLU(), nn.Conv2d(32, 32, 3, padding=1)])
+        objective = Reconstruct(width=0, source=Colours(), cost=cost)
+        objective.attach(encoder, blank((1, 3, 16, 16)))
+        clip = FrameClip(frames=tiles[:, None])
+        objective.refit(encoder, [clip])
+        patch.learn(objective, encoder, clip, steps=400, lr=5e-3, batch=32)
+        with torch.no_grad():
+            pair = objective.pair(FrameClip(frames=wanted[:, None]))
+            shown[name] = coloured(pair.seen[:, 0], objective.predict(encoder, pair))
+    shown = {"seen": coloured(pair.seen[:, 0], torch.zeros_like(pair.target)), **shown, "truth": wanted}
+    figure = Figure(figsize=(9.0, 1.9), layout="constrained")
+    for axis, (name, frames) in zip(figure.subplots(1, len(shown)), shown.items(), strict=True):
+        axis.imshow(together(frames, columns=photo.shape[1] // 4 // 16).clip(0, 1))
+        axis.set_title(name, fontsize=9)
+        axis.set_axis_off()
+    return png(figure)
+
+
+def together(tiles: Tensor, *, columns: int) -> np.ndarray:
+    """Square tiles, row by row, as one picture."""
+    rows = tiles.unflatten(0, (-1, columns)).permute(0, 3, 1, 4, 2)  # (R, H, K, W, C)
+    return rows.flatten(2, 3).flatten(0, 1).numpy()
+
+
+def png(figure: Figure) -> bytes:
+    """The figure as a file."""
+    stream = io.BytesIO()
+    figure.savefig(stream, format="png", dpi=100)
+    return stream.getvalue()
+
+
+def filters(objective: Latent) -> bytes:
+    """Atoms of 12 x 12 pixels."""
+    atoms = objective.dictionary.weight.detach().T.unflatten(1, (12, 12))
+    return encode_png(filter_grid(atoms.numpy(), scale=3))
+
+
+if __name__ == "__main__":
+    for name, make in {
+        "psd": lambda: filters(edges()),
+        "topographic": lambda: filters(sheet()),
+        "denoised": denoised,
+        "colourings": colourings,
+    }.items():
+        torch.manual_seed(0)
+        (IMAGES / f"{name}.png").write_bytes(make())
