@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from envs import ReplayVectorEnv, TrafficVectorEnv
+from envs.highway import HighwayVectorEnv
 from planners import IDM, SimulatedDriver
 from tests.envs import test_traffic
 from tests.envs.factories import make_env as make_replay
@@ -132,6 +133,18 @@ def test_in_recorded_traffic_the_others_are_the_recorded_ones() -> None:
         there = there[there != vehicle]
         np.testing.assert_allclose(others.box[row, others.valid[row], :3], tracks.state[there, frame, :3])
         np.testing.assert_array_equal(others.id[row, others.valid[row]], tracks.ids[there])
+
+
+def test_in_highway_env_the_others_are_those_of_the_scene() -> None:
+    env = HighwayVectorEnv(2, scenario="merge", **test_traffic.OPTIONS)
+    truth, obs = watched(env, [3, 5], [3, 5])
+    for _ in range(4):
+        env.step(np.zeros((2, 2), dtype=np.float32))
+    now = env.core.moments[1][-1]
+    others = truth.others(obs[torch.tensor([1])])
+    np.testing.assert_array_equal(
+        others.box[0, others.valid[0], :3], now.state[now.number != env.core.vehicle[1], :3]
+    )
 
 
 # --- What is not known --------------------------------------------------------------------------------------
