@@ -90,7 +90,11 @@ def test_agents_that_need_no_checkpoint_instantiate(name: str) -> None:
         (["report", "off=nowhere"], 2, "off"),
         (["report", "nowhere"], 2, "'nowhere' is no override; write key=value"),
         (["prepare", "path=nowhere"], 1, "nowhere: no such file or folder"),
-        (["evaluate", "agent=[autopilot]"], 2, "agent/autopilot does not exist; agent is one of driver, human"),
+        (
+            ["evaluate", "agent=[autopilot]"],
+            2,
+            "agent/autopilot does not exist; agent is one of driver, human",
+        ),
         (["prepare", "path=.", "source=lidar"], 2, "source is one of commonroad"),
     ],
 )

@@ -22,7 +22,7 @@ def test_speed_changes_desired_speeds_alone() -> None:
         assert changed(one, other) == {"desired_speed"}
         assert one.desired_speed.mean == 0.5 * other.desired_speed.mean
         assert one.desired_speed.std == 0.5 * other.desired_speed.std
-    with pytest.raises(ValueError, match="speed=0.0, expected a positive factor"):
+    with pytest.raises(ValueError, match=r"speed=0\.0, expected a positive factor"):
         vary(speed=0.0)
 
 
