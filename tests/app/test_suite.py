@@ -217,7 +217,7 @@ def test_a_suite_is_driven_and_carried_on(tmp_path: Path, capsys: pytest.Capture
     }
     curve = {row["agent"]: row for row in found["rows"] if row["level"] == "curve"}
     assert curve["no_action"]["safe"] < curve["lane_keeping"]["safe"] and curve["no_action"]["safe_gain"] < 0
-    assert len(list(csv.DictReader((tmp_path / "suite.csv").open()))) == 4
+    assert len(list(csv.DictReader((tmp_path / "suite.csv").read_text().splitlines()))) == 4
     page = (tmp_path / "report.html").read_text()
     assert page.count("<video") == len(list((tmp_path / "videos").iterdir())) >= 1
     assert 'id="road"' in page and (tmp_path / "suite.png").read_bytes().startswith(b"\x89PNG")

@@ -6,6 +6,7 @@ centre is the reference line. `worldmodel.scene.traffic.curve` maps to the world
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import cached_property
@@ -71,13 +72,14 @@ class TrafficRoad:
         array([ 0., -4., -8.])
     """
 
-    lanes: tuple[TrafficLane, ...]
+    lanes: Sequence[TrafficLane]  # kept as a tuple
     length: float
     width: float = LANE_WIDTH
     is_ring: bool = False
     reference: Float[np.ndarray, "P 2"] | None = None
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "lanes", tuple(self.lanes))
         if not self.lanes or self.length <= 0 or self.width <= 0:
             raise ValueError(
                 f"{len(self.lanes)} lanes, length={self.length}, width={self.width}: expected at least one "
