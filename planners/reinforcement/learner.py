@@ -69,7 +69,7 @@ class PPOLearner:
                 "log_std_init": self.log_std,
             },
             seed=seed,
-            device="cpu",
+            device=next(policy.parameters()).device,
             **self.options,
         )
         actor: Any = ppo.policy
@@ -121,7 +121,7 @@ class DQNLearner:
             learning_rate=lambda _: self.learning_rate * (1.0 - elapsed()),
             policy_kwargs=_features(policy),
             seed=seed,
-            device="cpu",
+            device=next(policy.parameters()).device,
             **self.options,
         )
         high, low = self.explore
