@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Generator, Tensor
 
-from worldmodel.models.context import Context, ContextSource
+from worldmodel.models.context import Context, ContextSource, mean_and_variance
 from worldmodel.models.coupled import CoupledModel
 from worldmodel.models.coupled_world import CoupledWorld
 from worldmodel.models.ego_split import EgoSplit
@@ -179,8 +179,7 @@ class EnsembleContext:
 
     def __call__(self, obs: Obs, num_steps: int) -> Context:
         """Returns mean and unbiased variance over the sources' means."""
-        stacked = torch.stack([source(obs, num_steps).image for source in self.sources])
-        return Context(stacked.mean(0), stacked.var(0))
+        return Context(*mean_and_variance([source(obs, num_steps).image for source in self.sources]))
 
 
 def dropout_members(
