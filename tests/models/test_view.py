@@ -4,9 +4,10 @@ import math
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from worldmodel.models.view import carry, look_up, pool_over_cars
+from worldmodel.models.view import carry, look_up, pool_over_cars, window_sum
 from worldmodel.scene import RasterSpec
 
 SPEC = RasterSpec(height=8, width=6, resolution=0.5)
@@ -93,6 +94,20 @@ def test_pooling_makes_a_car_rigid_and_leaves_its_neighbour_alone() -> None:
     spread = pooled[0, 0, 5:12, 3]
     assert spread.max() - spread.min() < 0.6 * 6
     torch.testing.assert_close(pool_over_cars(torch.ones_like(rows), image, spec)[image > 0], torch.ones(42))
+
+
+@pytest.mark.parametrize("size", [1, 3, 5, 7, 9, 15])
+@pytest.mark.parametrize("dim", [-2, -1])
+def test_a_window_sums_what_average_pooling_averages(size: int, dim: int) -> None:
+    values = torch.randn(2, 3, 17, 16, dtype=torch.float64, requires_grad=True)
+    window = (size, 1) if dim == -2 else (1, size)
+    padding = tuple(one // 2 for one in window)
+    expected = size * F.avg_pool2d(values, window, stride=1, padding=padding)
+    got = window_sum(values, size, dim=dim)
+    torch.testing.assert_close(got, expected)
+    torch.testing.assert_close(
+        *(torch.autograd.grad(one.square().sum(), values)[0] for one in (got, expected))
+    )
 
 
 def test_looked_up_where_it_went_it_is_what_it_was() -> None:
