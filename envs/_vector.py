@@ -21,7 +21,8 @@ from envs._draw import enlarge
 from envs.space import action_space, observation_space
 from worldmodel.evaluation.episode import Outcome
 from worldmodel.evaluation.protocol import Protocol
-from worldmodel.evaluation.truth import Knowledge, Others
+from worldmodel.evaluation.truth import Others
+from worldmodel.protocols import Knowledge
 from worldmodel.scene import RasterSpec, RoadChannel, RoadSpec
 
 CRASH_COST = 100.0

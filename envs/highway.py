@@ -27,7 +27,8 @@ from envs._highway import DT, NUM_SEEDS, Moment, Scenario, Simulation, recorded,
 from envs._vector import RoadEnv, RoadVectorEnv
 from worldmodel.evaluation.episode import Outcome
 from worldmodel.evaluation.protocol import V1, Episode, Protocol
-from worldmodel.evaluation.truth import Knowledge, Others
+from worldmodel.evaluation.truth import Others
+from worldmodel.protocols import Knowledge
 from worldmodel.scene import SPEED, RasterSpec, Recording, Renderer, RoadField, RoadSpec
 
 __all__ = ["HighwayCore", "HighwayEnv", "HighwayVectorEnv", "continuing", "simulate"]

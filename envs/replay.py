@@ -28,7 +28,7 @@ from jaxtyping import Float, Int, UInt8
 from envs._core import ReplayCore
 from envs._vector import RoadEnv, RoadVectorEnv
 from worldmodel.evaluation.protocol import V1, Episode, Protocol
-from worldmodel.evaluation.truth import Knowledge
+from worldmodel.protocols import Knowledge
 from worldmodel.scene import RasterSpec, Recording, Renderer, RoadField, RoadSpec
 
 

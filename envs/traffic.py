@@ -19,7 +19,8 @@ from envs._traffic import TrafficCore
 from envs._vector import RoadEnv, RoadVectorEnv
 from worldmodel.evaluation.protocol import V1, Episode, Protocol
 from worldmodel.evaluation.protocol import episodes as find_episodes
-from worldmodel.evaluation.truth import Knowledge, Traffic
+from worldmodel.evaluation.truth import Traffic
+from worldmodel.protocols import Knowledge
 from worldmodel.scene import RasterSpec, Recording, Renderer, RoadField, RoadSpec
 from worldmodel.scene.traffic import MOTORWAY, Scenario, simulate
 

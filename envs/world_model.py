@@ -25,9 +25,9 @@ from envs._core import ReplayCore, RoadCore
 from envs._vector import CRASH_COST, RoadEnv, RoadVectorEnv
 from worldmodel.evaluation.episode import Outcome
 from worldmodel.evaluation.protocol import V1, Episode, Protocol
-from worldmodel.evaluation.truth import Knowledge, Others
+from worldmodel.evaluation.truth import Others
 from worldmodel.models.view import move_view
-from worldmodel.protocols import Cost, Hidden, WorldModel
+from worldmodel.protocols import Cost, Hidden, Knowledge, WorldModel
 from worldmodel.scene import (
     Channel,
     RasterSpec,

@@ -13,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from worldmodel.evaluation.truth import Others, OthersSource
+from worldmodel.protocols import Knowledge
 from worldmodel.scene import LaneMap, Recording, inverse, rollout
 from worldmodel.types import Obs, Plan
 
@@ -75,6 +76,8 @@ class IDM:
         dt: [s]
     """
 
+    needs = frozenset({Knowledge.OTHERS})
+
     def __init__(
         self,
         recordings: Sequence[Recording],
@@ -122,6 +125,8 @@ class LogReplay:
         horizon: steps in a plan.
         dt: [s]
     """
+
+    needs = frozenset({Knowledge.LOG})
 
     def __init__(self, recordings: Sequence[Recording], *, horizon: int = 30, dt: float = 0.1) -> None:
         self.recordings, self.horizon, self.dt = recordings, horizon, dt

@@ -15,6 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from worldmodel.evaluation.truth import TrafficSource
+from worldmodel.protocols import Knowledge
 from worldmodel.scene import inverse, rollout
 from worldmodel.scene.traffic import Drivers, Population, TrafficState, advance
 from worldmodel.types import Obs, Plan
@@ -50,6 +51,8 @@ class SimulatedDriver:
             ego's vehicle, and whom the others take it to have.
         dt: [s]
     """
+
+    needs = frozenset({Knowledge.TRAFFIC})
 
     def __init__(
         self, source: TrafficSource, *, population: Population | None = None, dt: float = 0.1

@@ -14,6 +14,7 @@ from jaxtyping import Float
 from torch import Generator, Tensor
 
 from worldmodel.evaluation.truth import Traffic, TrafficSource
+from worldmodel.protocols import Knowledge
 from worldmodel.scene import (
     SPEED,
     RasterSpec,
@@ -67,6 +68,8 @@ class OracleWorld:
         spec: of the rasters.
         dt: [s]
     """
+
+    needs = frozenset({Knowledge.TRAFFIC})
 
     def __init__(self, source: TrafficSource, *, spec: RasterSpec | None = None, dt: float = 0.1) -> None:
         self.source, self.spec, self.dt = source, spec or RasterSpec(), dt

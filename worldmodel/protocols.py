@@ -1,6 +1,7 @@
-"""The seams of the code base: what a world model, a cost, an objective and a planner must offer."""
+"""The seams of the code base: what a world model, a cost, an objective and a planner must offer, or ask."""
 
 from collections.abc import Callable
+from enum import StrEnum
 from typing import Any, Protocol, runtime_checkable
 
 from jaxtyping import Float
@@ -60,4 +61,23 @@ class Planner(Protocol):
 
     def plan(self, obs: Obs) -> Plan:
         """Returns a plan whose first action is to be executed now."""
+        ...
+
+
+class Knowledge(StrEnum):
+    """What there is to know in an environment, and not in every one."""
+
+    OTHERS = "who is around the ego now"
+    TRAFFIC = "simulated traffic with its drivers"
+    LOG = "what the recorded driver did in just this traffic"
+    FUTURE = "that the others will do what was recorded"
+
+
+@runtime_checkable
+class Privileged(Protocol):
+    """A class whose objects look further than their observation, and says at what: a class attribute."""
+
+    @property
+    def needs(self) -> frozenset[Knowledge]:
+        """What the environment has to know."""
         ...

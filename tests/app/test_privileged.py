@@ -7,13 +7,15 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
+from planners import NoAction
 from tests.app.factories import save_small_store
 from worldmodel.app.cli import main
-from worldmodel.app.compose import build, compose, with_objects
+from worldmodel.app.compose import UsageError, build, compose, targets, with_objects
 from worldmodel.app.evaluate import needed_by
 from worldmodel.data import Span, Split, save_store
 from worldmodel.evaluation.table import read_episodes
-from worldmodel.evaluation.truth import Knowledge, Truth
+from worldmodel.evaluation.truth import Truth
+from worldmodel.protocols import Knowledge
 from worldmodel.scene.traffic import MOTORWAY, simulate
 
 QUICK = ["threads=1", "num_decisions=2", "batch_size=2", "max_episodes=2", "protocol=v1_once"]
@@ -70,6 +72,29 @@ def test_the_oracle_is_refused_where_nothing_is_simulated(
     error = capsys.readouterr().err
     assert "ReplayVectorEnv does not know" in error
     assert "driver asks simulated traffic with its drivers" in error
+
+
+class Clairvoyant(NoAction):
+    """A new privileged agent: it says itself what it looks at."""
+
+    needs = frozenset({Knowledge.TRAFFIC, Knowledge.FUTURE})
+
+
+def test_a_new_class_is_refused_where_nobody_knows_what_it_needs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save_small_store(tmp_path / "store")
+    agent = f"+agent.mine._target_={__name__}.Clairvoyant"
+    wanted = ["data=store", f"data.path={tmp_path / 'store'}", *QUICK, "agent=[no_action]", agent]
+    assert main(["evaluate", *wanted]) == 2
+    error = capsys.readouterr().err
+    assert "mine asks simulated traffic with its drivers" in error
+    assert "FUTURE" not in error and "will do what was recorded" not in error  # replay knows that
+
+
+def test_a_class_that_is_not_there_is_named() -> None:
+    with pytest.raises(UsageError, match=r"planners\.Nobody does not exist"):
+        list(targets({"planner": [{"_target_": "planners.Nobody"}]}))
 
 
 def test_an_object_takes_the_place_of_its_name() -> None:

@@ -12,7 +12,8 @@ from tests.envs.factories import make_env as make_replay
 from tests.envs.factories import shared
 from worldmodel.evaluation.protocol import episodes
 from worldmodel.evaluation.suite import evaluate, to_obs
-from worldmodel.evaluation.truth import Knowing, Knowledge, OthersSource, TrafficSource, Truth
+from worldmodel.evaluation.truth import Knowing, OthersSource, TrafficSource, Truth
+from worldmodel.protocols import Knowledge
 from worldmodel.types import Obs, Plan
 
 

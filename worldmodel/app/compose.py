@@ -1,6 +1,6 @@
 """Configurations: composed from the package `configs`, checked, and turned into objects."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib.resources import files
 from typing import Any, TypeAlias
 
@@ -63,6 +63,22 @@ def with_objects(config: Config, **objects: Any) -> Config:
 def build(config: Any, **arguments: Any) -> Any:
     """Returns the object that a configuration with `_target_` describes; lists and dicts as plain ones."""
     return hydra.utils.instantiate(config, _convert_="all", **arguments)
+
+
+def targets(node: Any) -> Iterator[Any]:
+    """Yields the classes and functions that a configuration, as plain dicts and lists, makes objects of.
+
+    Raises:
+        UsageError: there is no such class or function.
+    """
+    if isinstance(node, dict | list):
+        for one in node.values() if isinstance(node, dict) else node:
+            yield from targets(one)
+    if isinstance(node, dict) and "_target_" in node:
+        try:
+            yield hydra.utils.get_object(node["_target_"])
+        except (ImportError, ValueError) as error:
+            raise UsageError(f"_target_: {node['_target_']} does not exist: {error}") from error
 
 
 def _choices(error: MissingConfigException) -> str:

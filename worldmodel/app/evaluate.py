@@ -16,16 +16,16 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Column, Table
 
-from worldmodel.app.compose import Config, UsageError, build, compose, require, with_objects
+from worldmodel.app.compose import Config, UsageError, build, compose, require, targets, with_objects
 from worldmodel.app.run import Run
 from worldmodel.data import Store
 from worldmodel.evaluation.protocol import Episode, Protocol, episodes
 from worldmodel.evaluation.statistics import Interval
 from worldmodel.evaluation.suite import EpisodeResult, Results, evaluate, measure_latency, to_obs
 from worldmodel.evaluation.table import compare, summarise
-from worldmodel.evaluation.truth import Knowing, Knowledge, Truth
+from worldmodel.evaluation.truth import Knowing, Truth
 from worldmodel.models import load_model
-from worldmodel.protocols import Planner
+from worldmodel.protocols import Knowledge, Planner, Privileged
 from worldmodel.scene import RasterSpec, Renderer
 
 SUMMARY = "summary.json"
@@ -35,14 +35,6 @@ CLUSTERS = ("vehicle_id", "scene")
 CHECKPOINTS = ("checkpoint", "policy_checkpoint")
 """Values of the configuration that agents read weights from."""
 WEIGHTS = ".pt"
-NEEDED = {
-    "planners.baseline.IDM": Knowledge.OTHERS,
-    "planners.baseline.LogReplay": Knowledge.LOG,
-    "planners.driver.SimulatedDriver": Knowledge.TRAFFIC,
-    "planners.oracle.OracleWorld": Knowledge.TRAFFIC,
-    "worldmodel.models.TrueContext": Knowledge.FUTURE,
-}
-"""What classes of privileged agents ask of the environment."""
 
 
 def main(config: Config) -> None:
@@ -151,11 +143,7 @@ def check_knowledge(config: Config, course: Course) -> None:
 
 def needed_by(node: Any) -> set[Knowledge]:
     """Returns what an agent's configuration, as plain dicts and lists, asks of the environment."""
-    if not isinstance(node, dict | list):
-        return set()
-    children = node.values() if isinstance(node, dict) else node
-    mine = {NEEDED[node["_target_"]]} if isinstance(node, dict) and node.get("_target_") in NEEDED else set()
-    return mine.union(*(needed_by(one) for one in children))
+    return {one for part in targets(node) if isinstance(part, Privileged) for one in part.needs}
 
 
 def with_aliases(config: Config) -> Config:

@@ -25,7 +25,7 @@ from worldmodel.evaluation.statistics import (
 )
 from worldmodel.evaluation.suite import Results, evaluate, measure_latency, to_obs
 from worldmodel.evaluation.table import compare, mean_of, read_episodes, summarise, write_summary
-from worldmodel.evaluation.truth import Knowledge, Others, OthersSource, Traffic, TrafficSource, Truth
+from worldmodel.evaluation.truth import Others, OthersSource, Traffic, TrafficSource, Truth
 
 __all__ = [
     "PPUU",
@@ -35,7 +35,6 @@ __all__ = [
     "Episode",
     "EpisodeResult",
     "Interval",
-    "Knowledge",
     "Others",
     "OthersSource",
     "Outcome",

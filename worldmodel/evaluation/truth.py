@@ -7,7 +7,6 @@ nothing but its observation.
 """
 
 from dataclasses import dataclass, fields, replace
-from enum import StrEnum
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -15,17 +14,9 @@ from gymnasium.vector import VectorEnv
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from worldmodel.protocols import Knowledge
 from worldmodel.scene.traffic import Drivers, TrafficRoad, TrafficState
 from worldmodel.types import Indexed, Obs
-
-
-class Knowledge(StrEnum):
-    """What there is to know in an environment, and not in every one."""
-
-    OTHERS = "who is around the ego now"
-    TRAFFIC = "simulated traffic with its drivers"
-    LOG = "what the recorded driver did in just this traffic"
-    FUTURE = "that the others will do what was recorded"
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from torch import Generator, Tensor
 from worldmodel.models.ego_split import starting_state
 from worldmodel.models.forward_model import ForwardModel, Masks, Memory
 from worldmodel.models.view import move_view
+from worldmodel.protocols import Knowledge
 from worldmodel.scene import SPEED, Channel, RasterSpec, Recording, comoving_views, kinematics
 from worldmodel.scene.raster import Renderer
 from worldmodel.types import Clip, Indexed, Obs, Prediction, Rollout
@@ -180,6 +181,8 @@ class StaticContext:
 
 class TrueContext:
     """The recorded future, looked up by `Obs.origin`: what a perfect world model would predict."""
+
+    needs = frozenset({Knowledge.FUTURE})
 
     def __init__(
         self, recordings: Sequence[Recording], *, spec: RasterSpec | None = None, dt: float = 0.1
