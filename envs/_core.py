@@ -33,13 +33,17 @@ class RoadCore(ABC):
 
     Args:
         num_episodes: how many there are to choose from.
+        num_history: frames that every one of them has before the hand-over.
         protocol: how they are judged.
         num_slots: how many are driven at a time.
         dt: [s]
     """
 
-    def __init__(self, *, num_episodes: int, protocol: Protocol, num_slots: int, dt: float) -> None:
-        self.num_episodes, self.protocol, self.num_slots, self.dt = num_episodes, protocol, num_slots, dt
+    def __init__(
+        self, *, num_episodes: int, num_history: int, protocol: Protocol, num_slots: int, dt: float
+    ) -> None:
+        self.num_episodes, self.num_history = num_episodes, num_history
+        self.protocol, self.num_slots, self.dt = protocol, num_slots, dt
         # What is being driven.
         self.episode_id = np.zeros(num_slots, dtype=np.int64)
         self.recording = np.zeros(num_slots, dtype=np.int64)
@@ -158,7 +162,7 @@ class RecordedCore(RoadCore):
     """Egos that take the places of recorded vehicles.
 
     Raises:
-        ValueError: if the recordings differ in `dt` or do not obey the integrator.
+        ValueError: if there are no episodes, or the recordings differ in `dt` or do not obey the integrator.
     """
 
     def __init__(
@@ -169,6 +173,8 @@ class RecordedCore(RoadCore):
         protocol: Protocol,
         num_slots: int,
     ) -> None:
+        if not episodes:
+            raise ValueError("no episodes, expected at least one; choose other spans or another protocol")
         if len({one.dt for one in recordings}) != 1:
             raise ValueError(
                 f"recordings with dt {[one.dt for one in recordings]}, expected one dt; resample them"
@@ -177,8 +183,13 @@ class RecordedCore(RoadCore):
             check_consistent(one)
         self.recordings, self.episodes = tuple(recordings), tuple(episodes)
         self._start_x = np.zeros(num_slots)
-        dt = recordings[0].dt
-        super().__init__(num_episodes=len(episodes), protocol=protocol, num_slots=num_slots, dt=dt)
+        super().__init__(
+            num_episodes=len(episodes),
+            num_history=min(one.history for one in episodes),
+            protocol=protocol,
+            num_slots=num_slots,
+            dt=recordings[0].dt,
+        )
 
     def history(self, slots: np.ndarray, num_frames: int) -> Float[np.ndarray, "N K 4"]:
         """Returns the last `num_frames` recorded states up to the hand-over."""

@@ -6,8 +6,8 @@ infos. Who else is on the road and how it is drawn is for the environments thems
 """
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypedDict
 
 import gymnasium
 import numpy as np
@@ -32,6 +32,24 @@ FRAMES_PER_SECOND = 10
 Observation = dict[str, np.ndarray]
 
 
+class RoadOptions(TypedDict, total=False):
+    """What every road environment takes by name.
+
+    Attributes:
+        history: frames `K` in an observation, at most those before the hand-over; 10 by default.
+        raster_spec: of the rasters.
+        road_spec: of the road patch.
+        autoreset_mode: when a finished ego gets its next episode, as everywhere in Gymnasium.
+        render_mode: None or `rgb_array`.
+    """
+
+    history: int
+    raster_spec: RasterSpec
+    road_spec: RoadSpec
+    autoreset_mode: AutoresetMode | str
+    render_mode: str | None
+
+
 class RoadVectorEnv(VectorEnv[Observation, np.ndarray, np.ndarray]):
     """`num_envs` egos at once; step by step what `SyncVectorEnv` of as many `RoadEnv`s does.
 
@@ -40,11 +58,10 @@ class RoadVectorEnv(VectorEnv[Observation, np.ndarray, np.ndarray]):
 
     Args:
         core: what moves and judges the egos, one slot each.
-        history: frames `K` in an observation.
-        raster_spec: of the rasters.
-        road_spec: of the road patch.
-        autoreset_mode: when a finished ego gets its next episode, as everywhere in Gymnasium.
-        render_mode: None or `rgb_array`.
+        history, raster_spec, road_spec, autoreset_mode, render_mode: `RoadOptions`.
+
+    Raises:
+        ValueError: a longer history than there is.
     """
 
     core: RoadCore
@@ -54,12 +71,17 @@ class RoadVectorEnv(VectorEnv[Observation, np.ndarray, np.ndarray]):
         self,
         core: RoadCore,
         *,
-        history: int,
-        raster_spec: RasterSpec,
-        road_spec: RoadSpec,
-        autoreset_mode: AutoresetMode | str,
-        render_mode: str | None,
+        history: int = 10,
+        raster_spec: RasterSpec = RasterSpec(),  # noqa: B008 - frozen
+        road_spec: RoadSpec = RoadSpec(),  # noqa: B008 - frozen
+        autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
+        render_mode: str | None = None,
     ) -> None:
+        if history > core.num_history:
+            raise ValueError(
+                f"history={history} exceeds the {core.num_history} frames before the hand-over; "
+                "lower it or raise Protocol.history"
+            )
         num_envs = core.num_slots
         self.core, self.num_envs, self.history = core, num_envs, history
         self.raster_spec, self.road_spec = raster_spec, road_spec
@@ -261,12 +283,14 @@ class RoadEnv(gymnasium.Env[Observation, np.ndarray]):
     """One ego: a batch of one without automatic resets, unpacked.
 
     Args:
-        batch: with a single slot.
+        make: of the batch.
+        options: of `make`, but `num_envs` and `autoreset_mode`.
     """
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": FRAMES_PER_SECOND}  # noqa: RUF012 - Gymnasium's
 
-    def __init__(self, batch: RoadVectorEnv) -> None:
+    def __init__(self, make: Callable[..., RoadVectorEnv], **options: Any) -> None:
+        batch = make(num_envs=1, autoreset_mode=AutoresetMode.DISABLED, **options)
         self.render_mode = batch.render_mode
         self._batch = batch
         self.observation_space = batch.single_observation_space

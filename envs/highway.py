@@ -16,20 +16,19 @@ it steers. The exact conversion of actions, and where highway-env is corrected, 
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
-from gymnasium.vector import AutoresetMode
 from jaxtyping import Bool, Float, Int, UInt8
 
 from envs._core import RoadCore
 from envs._highway import DT, NUM_SEEDS, Moment, Scenario, Simulation, recorded, seeds_of, simulate
-from envs._vector import RoadEnv, RoadVectorEnv
+from envs._vector import RoadEnv, RoadOptions, RoadVectorEnv
 from worldmodel.evaluation.episode import Outcome
 from worldmodel.evaluation.protocol import V1, Episode, Protocol
 from worldmodel.evaluation.truth import Others
 from worldmodel.protocols import Knowledge
-from worldmodel.scene import SPEED, RasterSpec, Recording, Renderer, RoadField, RoadSpec
+from worldmodel.scene import SPEED, Recording, Renderer, RoadField
 
 __all__ = ["HighwayCore", "HighwayEnv", "HighwayVectorEnv", "continuing", "simulate"]
 
@@ -94,15 +93,19 @@ class HighwayCore(RoadCore):
                 "multiple"
             )
         self.scenario, self.num_steps = scenario, round(duration / DT)
-        self.num_history, self.num_controlled = round(protocol.history / DT), num_controlled
+        self.num_controlled = num_controlled
         self.recordings, self.episodes = tuple(recordings), tuple(episodes)
         self._sources = tuple(Scenario.parse(one) for one in self.recordings)
         self.simulations = [Simulation() for _ in range(num_slots // num_controlled)]
+        super().__init__(
+            num_episodes=len(episodes) or NUM_SEEDS,
+            num_history=round(protocol.history / DT),
+            protocol=protocol,
+            num_slots=num_slots,
+            dt=DT,
+        )
         # The newest frames of each scene.
         self.moments: list[deque[Moment]] = [deque(maxlen=self.num_history) for _ in self.simulations]
-        super().__init__(
-            num_episodes=len(episodes) or NUM_SEEDS, protocol=protocol, num_slots=num_slots, dt=DT
-        )
 
     def scene_of(self, slots: Int[np.ndarray, " N"]) -> Int[np.ndarray, " N"]:
         """Returns the number of the scene that each slot is in."""
@@ -262,13 +265,9 @@ class HighwayVectorEnv(RoadVectorEnv):
         config: what differs from highway-env's configuration, as `{"vehicles_count": 50}`.
         duration: of an episode [s].
         protocol: history before the hand-over, and judgement.
-        history: frames `K` in an observation, at most the protocol's.
-        raster_spec: of the rasters.
-        road_spec: of the road patch.
-        autoreset_mode: when a finished ego gets its next episode, as everywhere in Gymnasium.
-        render_mode: None or `rgb_array`.
         recordings: scenes that `worldmodel prepare source=highway` recorded; then `episodes` are driven.
         episodes: what is handed over in `recordings`.
+        options: `RoadOptions`.
     """
 
     core: HighwayCore
@@ -283,13 +282,9 @@ class HighwayVectorEnv(RoadVectorEnv):
         config: Mapping[str, Any] | None = None,
         duration: float = 20.0,
         protocol: Protocol = V1,
-        history: int = 10,
-        raster_spec: RasterSpec = RasterSpec(),  # noqa: B008 - frozen
-        road_spec: RoadSpec = RoadSpec(),  # noqa: B008 - frozen
-        autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
-        render_mode: str | None = None,
         recordings: Sequence[Recording] = (),
         episodes: Sequence[Episode] = (),
+        **options: Unpack[RoadOptions],
     ) -> None:
         core = HighwayCore(
             Scenario(scenario, config or {}),
@@ -300,19 +295,7 @@ class HighwayVectorEnv(RoadVectorEnv):
             recordings=recordings,
             episodes=episodes,
         )
-        if history > core.num_history:
-            raise ValueError(
-                f"history={history} exceeds the {core.num_history} frames before the hand-over; "
-                "lower it or raise Protocol.history"
-            )
-        super().__init__(
-            core,
-            history=history,
-            raster_spec=raster_spec,
-            road_spec=road_spec,
-            autoreset_mode=autoreset_mode,
-            render_mode=render_mode,
-        )
+        super().__init__(core, **options)
 
     def _pick(self, slots: Int[np.ndarray, " N"]) -> Int[np.ndarray, " N"]:
         """Egos of one scene drive the episode that the first of them draws."""
@@ -354,7 +337,7 @@ class HighwayEnv(RoadEnv):
     """
 
     def __init__(self, **options: Any) -> None:
-        super().__init__(HighwayVectorEnv(1, autoreset_mode=AutoresetMode.DISABLED, **options))
+        super().__init__(HighwayVectorEnv, **options)
 
 
 def continuing(

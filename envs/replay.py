@@ -19,17 +19,18 @@ statistics of Gymnasium and stable-baselines3), `outcome` (`Outcome`), `side` (`
 """
 
 from collections.abc import Sequence
-from typing import Any
+from functools import partial
+from typing import Any, Unpack
 
 import numpy as np
-from gymnasium.vector import AutoresetMode
 from jaxtyping import Float, Int, UInt8
 
 from envs._core import ReplayCore
-from envs._vector import RoadEnv, RoadVectorEnv
+from envs._scenery import Scenery
+from envs._vector import RoadEnv, RoadOptions, RoadVectorEnv
 from worldmodel.evaluation.protocol import V1, Episode, Protocol
 from worldmodel.protocols import Knowledge
-from worldmodel.scene import RasterSpec, Recording, Renderer, RoadField, RoadSpec
+from worldmodel.scene import Recording, Renderer
 
 
 class ReplayVectorEnv(RoadVectorEnv):
@@ -43,12 +44,8 @@ class ReplayVectorEnv(RoadVectorEnv):
         episodes: what can be driven (`worldmodel.evaluation.protocol.episodes`).
         num_envs: how many at a time.
         protocol: the one the episodes were made by.
-        history: frames `K` in an observation, at most the protocol's.
-        raster_spec: of the rasters.
-        road_spec: of the road patch.
-        autoreset_mode: when a finished ego gets its next episode, as everywhere in Gymnasium.
-        render_mode: None or `rgb_array`.
         renderers: one for each recording, where they exist already; they must draw `raster_spec`.
+        options: `RoadOptions`.
     """
 
     core: ReplayCore
@@ -61,31 +58,12 @@ class ReplayVectorEnv(RoadVectorEnv):
         num_envs: int = 1,
         *,
         protocol: Protocol = V1,
-        history: int = 10,
-        raster_spec: RasterSpec = RasterSpec(),  # noqa: B008 - frozen
-        road_spec: RoadSpec = RoadSpec(),  # noqa: B008 - frozen
-        autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
-        render_mode: str | None = None,
         renderers: Sequence[Renderer] | None = None,
+        **options: Unpack[RoadOptions],
     ) -> None:
-        if not episodes:
-            raise ValueError("no episodes, expected at least one; choose other spans or another protocol")
-        if history > min(one.history for one in episodes):
-            raise ValueError(
-                f"history={history} exceeds the {episodes[0].history} recorded frames before the hand-over; "
-                "lower it or raise Protocol.history"
-            )
         core = ReplayCore(recordings, episodes, protocol=protocol, num_slots=num_envs)
-        super().__init__(
-            core,
-            history=history,
-            raster_spec=raster_spec,
-            road_spec=road_spec,
-            autoreset_mode=autoreset_mode,
-            render_mode=render_mode,
-        )
-        self._renderers = renderers or [Renderer(one, raster_spec) for one in recordings]
-        self._fields = [RoadField(one.lane_map) for one in recordings]
+        super().__init__(core, **options)
+        self._scenery = Scenery(recordings, self.raster_spec, renderers=renderers)
 
     @property
     def recordings(self) -> tuple[Recording, ...]:
@@ -98,20 +76,12 @@ class ReplayVectorEnv(RoadVectorEnv):
     def _draw(
         self, slots: Int[np.ndarray, " N"], views: Float[np.ndarray, "N 3"], *, ago: Int[np.ndarray, " N"]
     ) -> UInt8[np.ndarray, "N C H W"]:
-        recording, vehicle = self.core.recording[slots], self.core.vehicle[slots]
-        frames = self.core.frame[slots] - ago
-        image = np.empty((len(views), *self._image.shape[2:]), dtype=np.uint8)
-        for number in np.unique(recording):
-            mine = recording == number
-            image[mine] = self._renderers[number].render(views[mine], frames[mine], vehicle[mine])
-        return image
+        core = self.core
+        return self._scenery.draw(core.recording[slots], views, core.frame[slots] - ago, core.vehicle[slots])
 
     def _crop_road(self, slots: Int[np.ndarray, " N"]) -> Float[np.ndarray, "N R HR WR"]:
-        road = np.empty((len(slots), *self._road.shape[1:]), dtype=np.float32)
-        for number in np.unique(self.core.recording[slots]):
-            mine = self.core.recording[slots] == number
-            road[mine] = self._fields[number].crop(self.core.state[slots[mine], :3], self.road_spec)
-        return road
+        core = self.core
+        return self._scenery.crop_road(core.recording[slots], core.state[slots, :3], self.road_spec)
 
 
 class ReplayEnv(RoadEnv):
@@ -128,6 +98,5 @@ class ReplayEnv(RoadEnv):
     """
 
     def __init__(self, recordings: Sequence[Recording], episodes: Sequence[Episode], **options: Any) -> None:
-        mode = AutoresetMode.DISABLED
-        super().__init__(ReplayVectorEnv(recordings, episodes, 1, autoreset_mode=mode, **options))
+        super().__init__(partial(ReplayVectorEnv, recordings, episodes), **options)
         self.episodes = tuple(episodes)

@@ -8,20 +8,20 @@ the same.
 """
 
 from collections.abc import Sequence
-from functools import cache
-from typing import Any
+from functools import cache, partial
+from typing import Any, Unpack
 
 import numpy as np
-from gymnasium.vector import AutoresetMode
 from jaxtyping import Float, Int, UInt8
 
+from envs._scenery import Scenery
 from envs._traffic import TrafficCore
-from envs._vector import RoadEnv, RoadVectorEnv
+from envs._vector import RoadEnv, RoadOptions, RoadVectorEnv
 from worldmodel.evaluation.protocol import V1, Episode, Protocol
 from worldmodel.evaluation.protocol import episodes as find_episodes
 from worldmodel.evaluation.truth import Traffic
 from worldmodel.protocols import Knowledge
-from worldmodel.scene import RasterSpec, Recording, Renderer, RoadField, RoadSpec
+from worldmodel.scene import Recording, Renderer, RoadField
 from worldmodel.scene.traffic import MOTORWAY, Scenario, simulate
 
 NUM_FRAMES = 220
@@ -41,12 +41,8 @@ class TrafficVectorEnv(RoadVectorEnv):
         scenario: whose road and population go on.
         seed: of the drivers whom egos meet; an episode has the same ones every time.
         protocol: the one the episodes were made by.
-        history: frames `K` in an observation, at most the protocol's.
-        raster_spec: of the rasters.
-        road_spec: of the road patch.
-        autoreset_mode: when a finished ego gets its next episode, as everywhere in Gymnasium.
-        render_mode: None or `rgb_array`.
         renderers: one for each recording, where they exist already; they must draw `raster_spec`.
+        options: `RoadOptions`.
     """
 
     core: TrafficCore
@@ -61,32 +57,14 @@ class TrafficVectorEnv(RoadVectorEnv):
         scenario: Scenario,
         seed: int = 0,
         protocol: Protocol = V1,
-        history: int = 10,
-        raster_spec: RasterSpec = RasterSpec(),  # noqa: B008 - frozen
-        road_spec: RoadSpec = RoadSpec(),  # noqa: B008 - frozen
-        autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
-        render_mode: str | None = None,
         renderers: Sequence[Renderer] | None = None,
+        **options: Unpack[RoadOptions],
     ) -> None:
-        if not episodes:
-            raise ValueError("no episodes, expected at least one; choose other spans or another protocol")
-        if history > min(one.history for one in episodes):
-            raise ValueError(
-                f"history={history} exceeds the {episodes[0].history} recorded frames before the hand-over; "
-                "lower it or raise Protocol.history"
-            )
         core = TrafficCore(
             recordings, episodes, scenario=scenario, protocol=protocol, num_slots=num_envs, seed=seed
         )
-        super().__init__(
-            core,
-            history=history,
-            raster_spec=raster_spec,
-            road_spec=road_spec,
-            autoreset_mode=autoreset_mode,
-            render_mode=render_mode,
-        )
-        self._renderers = renderers or [Renderer(one, raster_spec) for one in recordings]
+        super().__init__(core, **options)
+        self._scenery = Scenery(recordings, self.raster_spec, renderers=renderers)
         self._field = RoadField(core.lane_map)
 
     def traffic(self, slots: Int[np.ndarray, " N"]) -> Traffic:
@@ -98,12 +76,15 @@ class TrafficVectorEnv(RoadVectorEnv):
     ) -> UInt8[np.ndarray, "N C H W"]:
         core = self.core
         image = np.empty((len(views), *self._image.shape[2:]), dtype=np.uint8)
-        recorded = core.is_recorded(slots, ago)
-        for number in np.unique(core.recording[slots[recorded]]):
-            mine = recorded & (core.recording[slots] == number)
-            frames, egos = core.frame[slots[mine]] - ago[mine], core.vehicle[slots[mine]]
-            image[mine] = self._renderers[number].render(views[mine], frames, egos)
-        live = np.flatnonzero(~recorded)
+        is_recorded = core.is_recorded(slots, ago)
+        known = slots[is_recorded]
+        image[is_recorded] = self._scenery.draw(
+            core.recording[known],
+            views[is_recorded],
+            core.frame[known] - ago[is_recorded],
+            core.vehicle[known],
+        )
+        live = np.flatnonzero(~is_recorded)
         if len(live):
             renderer = Renderer(core.moment(slots[live]), self.raster_spec)
             image[live] = renderer.render(views[live], np.arange(len(live)), np.full(len(live), -1))
@@ -126,8 +107,7 @@ class TrafficEnv(RoadEnv):
     """
 
     def __init__(self, recordings: Sequence[Recording], episodes: Sequence[Episode], **options: Any) -> None:
-        mode = AutoresetMode.DISABLED
-        super().__init__(TrafficVectorEnv(recordings, episodes, 1, autoreset_mode=mode, **options))
+        super().__init__(partial(TrafficVectorEnv, recordings, episodes), **options)
         self.episodes = tuple(episodes)
 
 

@@ -13,16 +13,17 @@ Episode `i + len(episodes) * j` is episode `i` in its future `j`: the latents of
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from functools import partial
+from typing import Any, Unpack
 
 import numpy as np
 import torch
-from gymnasium.vector import AutoresetMode
 from jaxtyping import Bool, Float, Int, UInt8
 from torch import Generator, Tensor, nn
 
 from envs._core import ReplayCore, RoadCore
-from envs._vector import CRASH_COST, RoadEnv, RoadVectorEnv
+from envs._scenery import Scenery
+from envs._vector import CRASH_COST, RoadEnv, RoadOptions, RoadVectorEnv
 from worldmodel.evaluation.episode import Outcome
 from worldmodel.evaluation.protocol import V1, Episode, Protocol
 from worldmodel.evaluation.truth import Others
@@ -33,8 +34,6 @@ from worldmodel.scene import (
     RasterSpec,
     Recording,
     Renderer,
-    RoadField,
-    RoadSpec,
     X,
     compose_pose,
     inverse,
@@ -103,8 +102,13 @@ class ImaginedCore(RoadCore):
         self.model, self.num_steps, self.spec = model, num_steps, spec
         self.vehicles = torch.zeros(num_slots, spec.height, spec.width)  # as predicted, seen by the ego
         self._dreams: list[Dream] = []
-        count = len(episodes) * NUM_FUTURES
-        super().__init__(num_episodes=count, protocol=protocol, num_slots=num_slots, dt=self.log.dt)
+        super().__init__(
+            num_episodes=len(episodes) * NUM_FUTURES,
+            num_history=self.log.num_history,
+            protocol=protocol,
+            num_slots=num_slots,
+            dt=self.log.dt,
+        )
 
     def dream(self, slots: Int[np.ndarray, " N"], obs: Obs) -> None:
         """Lets the model read what the egos of `slots` have seen."""
@@ -195,13 +199,9 @@ class WorldModelVectorEnv(RoadVectorEnv):
         cost: of a step.
         num_steps: of an episode; at most the horizon of a model that has one.
         protocol: how egos are judged.
-        history: frames `K` that the model reads.
-        raster_spec: that the model was trained on.
-        road_spec: of the road patch.
-        autoreset_mode: as everywhere in Gymnasium.
-        render_mode: None or `rgb_array`.
         renderers: one for each recording, where they exist already; they must draw `raster_spec`.
         device: of the model.
+        options: `RoadOptions`; `history` and `raster_spec` as the model was trained on.
     """
 
     core: ImaginedCore
@@ -217,33 +217,20 @@ class WorldModelVectorEnv(RoadVectorEnv):
         cost: Cost,
         num_steps: int = 30,
         protocol: Protocol = V1,
-        history: int = 10,
-        raster_spec: RasterSpec = RasterSpec(),  # noqa: B008 - frozen
-        road_spec: RoadSpec = RoadSpec(),  # noqa: B008 - frozen
-        autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
-        render_mode: str | None = None,
         renderers: Sequence[Renderer] | None = None,
         device: str = "cpu",
+        **options: Unpack[RoadOptions],
     ) -> None:
-        if not episodes or history > min(one.history for one in episodes):
-            raise ValueError(
-                f"{len(episodes)} episodes and history={history}: expected at least one episode, with as "
-                "many frames before the hand-over; lower it or raise Protocol.history"
-            )
         if isinstance(model, nn.Module):
             model.eval()
         core = ImaginedCore(
             recordings, episodes, model=model, protocol=protocol, num_slots=num_envs, num_steps=num_steps,
-            spec=raster_spec,
+            spec=options.get("raster_spec", RasterSpec()),
         )  # fmt: skip
-        super().__init__(
-            core, history=history, raster_spec=raster_spec, road_spec=road_spec,
-            autoreset_mode=autoreset_mode, render_mode=render_mode,
-        )  # fmt: skip
+        super().__init__(core, **options)
         self.cost, self.device = cost, device
         self._before = np.zeros((num_envs, 2))  # the action before the newest; jerk needs it
-        self._renderers = renderers or [Renderer(one, raster_spec) for one in recordings]
-        self._fields = [RoadField(one.lane_map) for one in recordings]
+        self._scenery = Scenery(recordings, self.raster_spec, renderers=renderers)
 
     def _start(self, slots: np.ndarray, wanted: Any = None) -> None:
         super()._start(slots, wanted)
@@ -288,11 +275,8 @@ class WorldModelVectorEnv(RoadVectorEnv):
     ) -> UInt8[np.ndarray, "N C H W"]:
         """The recorded history, or the recorded road with the predicted cars."""
         core = self.core
-        image = np.empty((len(views), *self._image.shape[2:]), dtype=np.uint8)
-        for number in np.unique(core.recording[slots]):
-            mine = np.flatnonzero(core.recording[slots] == number)
-            frames = core.log.frame[slots[mine]] - ago[mine]
-            image[mine] = self._renderers[number].render(views[mine], frames, core.vehicle[slots[mine]])
+        frames = core.log.frame[slots] - ago
+        image = self._scenery.draw(core.recording[slots], views, frames, core.vehicle[slots])
         dreamt = core.steps[slots] > 0
         channel = self.raster_spec.channels.index(Channel.VEHICLES)
         predicted = (core.vehicles[slots[dreamt]] * 255).round().to(torch.uint8)
@@ -300,11 +284,8 @@ class WorldModelVectorEnv(RoadVectorEnv):
         return image
 
     def _crop_road(self, slots: Int[np.ndarray, " N"]) -> Float[np.ndarray, "N R HR WR"]:
-        road = np.empty((len(slots), *self._road.shape[1:]), dtype=np.float32)
-        for number in np.unique(self.core.recording[slots]):
-            mine = self.core.recording[slots] == number
-            road[mine] = self._fields[number].crop(self.core.state[slots[mine], :3], self.road_spec)
-        return road
+        core = self.core
+        return self._scenery.crop_road(core.recording[slots], core.state[slots, :3], self.road_spec)
 
     def _obs(self, slots: Int[np.ndarray, " N"]) -> Obs:
         """What the egos of `slots`, which have just started, have seen."""
@@ -331,5 +312,4 @@ class WorldModelEnv(RoadEnv):
     """
 
     def __init__(self, recordings: Sequence[Recording], episodes: Sequence[Episode], **options: Any) -> None:
-        mode = AutoresetMode.DISABLED
-        super().__init__(WorldModelVectorEnv(recordings, episodes, 1, autoreset_mode=mode, **options))
+        super().__init__(partial(WorldModelVectorEnv, recordings, episodes), **options)

@@ -10,7 +10,16 @@ from stable_baselines3.common.env_checker import check_env as sb3_check_env
 
 from envs import ReplayEnv, ReplayVectorEnv
 from envs._core import ReplayCore
-from tests.envs.factories import ROAD, SPEC, drive, driver_actions, make_env, make_single, make_straight
+from tests.envs.factories import (
+    ROAD,
+    SPEC,
+    drive,
+    driver_actions,
+    make_env,
+    make_single,
+    make_straight,
+    shared,
+)
 from worldmodel.data.synthetic import make_recording
 from worldmodel.evaluation.episode import Outcome
 from worldmodel.evaluation.metric import Side
@@ -165,7 +174,7 @@ def test_the_rolling_history_equals_a_fresh_draw_at_the_egos_poses():
     for slot in range(3):
         recording, vehicle, frame = info["origin"][slot]
         view = env.core.state[slot : slot + 1, :3]
-        fresh = env._renderers[recording].render(view, np.array([frame]), np.array([vehicle]))
+        fresh = env._scenery.renderers[recording].render(view, np.array([frame]), np.array([vehicle]))
         np.testing.assert_array_equal(observation["image"][slot, -1], fresh[0])
 
 
@@ -293,8 +302,12 @@ def test_registered_ids_make_both_kinds():
 
 def test_errors_say_what_to_do():
     env = make_env(2)
-    with pytest.raises(ValueError, match="history=30 exceeds the 20 recorded frames"):
+    with pytest.raises(ValueError, match="history=30 exceeds the 20 frames before"):
         make_env(1, history=30)
+    with pytest.raises(ValueError, match="no episodes, expected at least one"):
+        ReplayVectorEnv(shared()[0], [])
+    with pytest.raises(TypeError, match="autoreset_mode"):
+        make_single(autoreset_mode="SameStep")
     with pytest.raises(ValueError, match="expected numbers from 0 to"):
         env.reset(options={"episode": 10_000})
     with pytest.raises(ValueError, match="bool array"):

@@ -189,7 +189,7 @@ def test_registered_ids_make_both_kinds():
 
 def test_errors_say_what_to_do():
     recordings, _, found = shared()
-    with pytest.raises(ValueError, match="history=30 exceeds the 20 recorded frames"):
+    with pytest.raises(ValueError, match="history=30 exceeds the 20 frames before"):
         make_env(1, history=30)
     wider = replace(SCENARIO, road=TrafficRoad.straight(num_lanes=3, length=500.0))
     with pytest.raises(ValueError, match="give the scenario that it was simulated with"):

@@ -271,7 +271,7 @@ def test_ppo_learns_to_get_on_inside_the_model() -> None:
 
 
 def test_errors_say_what_to_do() -> None:
-    with pytest.raises(ValueError, match="lower it or raise"):
+    with pytest.raises(ValueError, match="history=30 exceeds the 4 frames before"):
         make_env(WorldModelVectorEnv, 1, history=30)
     with pytest.raises(ValueError, match="resample"):
         make_env(WorldModelVectorEnv, 1, model=FixedContext(Wall(), dt=0.2))
