@@ -9,7 +9,7 @@ import torch
 from tests.app.factories import save_model, save_small_store
 from worldmodel.app.cli import main
 from worldmodel.app.compose import UsageError, compose
-from worldmodel.app.evaluate import agent_key, weights_of, with_aliases
+from worldmodel.app.evaluate import key_of, make_course, weights_of, with_aliases
 from worldmodel.app.source import held_out_block, shipped_for_training
 from worldmodel.evaluation.table import read_episodes
 from worldmodel.scene import RasterSpec
@@ -62,6 +62,31 @@ def test_an_evaluation_writes_rows_and_rates(tmp_path: Path, capsys: pytest.Capt
     assert parts == {path: path.stat().st_mtime_ns for path in (tmp_path / "run" / "parts").iterdir()}
 
 
+def test_some_episodes_are_not_those_of_one_vehicle(tmp_path: Path) -> None:
+    everything = make_course(compose("evaluate", arguments(tmp_path)[1:])).episodes
+    some = make_course(compose("evaluate", arguments(tmp_path, "max_episodes=4")[1:])).episodes
+    assert len(some) == 4 and {one.vehicle for one in some} == {one.vehicle for one in everything}
+    assert len({one.vehicle for one in everything[:4]}) < 4
+
+
+def test_another_environment_is_driven_in_anew(tmp_path: Path) -> None:
+    def part() -> bytes:
+        (found,) = (tmp_path / "run" / "parts").iterdir()
+        return found.read_bytes()
+
+    weights = save_model(tmp_path / "world.pt")
+    imagined = ["env=world_model", f"checkpoint={weights}", "env.num_steps=3", "max_episodes=2"]
+    wanted = arguments(tmp_path, "agent=[no_action]", *imagined)
+    assert main(wanted) == 0
+    first = part()
+    assert main(wanted) == 0
+    assert part() == first
+    torch.manual_seed(7)
+    save_model(weights)
+    assert main(wanted) == 0
+    assert part() != first
+
+
 def test_an_agent_is_driven_with_several_checkpoints(tmp_path: Path) -> None:
     for seed in (0, 1):
         torch.manual_seed(seed)
@@ -71,11 +96,12 @@ def test_an_agent_is_driven_with_several_checkpoints(tmp_path: Path) -> None:
     wanted = [*wanted, "ours=mpc_s1", "against=[mpc_s0,no_action]"]
     config = with_aliases(compose("evaluate", wanted[1:]))
     assert list(config.agent) == ["no_action", "mpc_s0", "mpc_s1"]
-    assert weights_of(config, "mpc_s1") == [tmp_path / "1.pt"]
-    assert agent_key(config, "mpc_s0") != agent_key(config, "mpc_s1")
-    before = agent_key(config, "mpc_s0")
+    one, other = config.agent.mpc_s0, config.agent.mpc_s1
+    assert weights_of(other) == [tmp_path / "1.pt"]
+    assert key_of(one) != key_of(other)
+    before = key_of(one)
     (tmp_path / "0.pt").write_bytes((tmp_path / "1.pt").read_bytes())
-    assert agent_key(config, "mpc_s0") != before
+    assert key_of(one) != before
 
     with pytest.raises(UsageError, match="idm does not read checkpoint"):
         with_aliases(compose("evaluate", ["+also.a={like:idm,checkpoint:a.pt}"]))

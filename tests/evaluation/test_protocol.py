@@ -1,6 +1,7 @@
 """Which episodes a protocol makes."""
 
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 
@@ -8,7 +9,7 @@ from tests.envs.factories import make_straight
 from worldmodel.data.sample import us101
 from worldmodel.data.smooth import make_consistent
 from worldmodel.data.split import Span
-from worldmodel.evaluation.protocol import PPUU, V1, Protocol, episodes
+from worldmodel.evaluation.protocol import PPUU, V1, Protocol, episodes, pieces, spread
 
 EVERYWHERE = -1e9
 
@@ -49,6 +50,27 @@ def test_the_key_tells_protocols_apart():
 def test_nothing_to_drive_is_an_error():
     with pytest.raises(ValueError, match=r"no vehicle has 2.0 s of history and then 3.0 s"):
         episodes([make_straight([(20.0, 2.0, 10.0)], num_frames=40)])
+
+
+def test_some_episodes_are_of_every_recording_and_every_scene():
+    recordings = [make_consistent(us101("B"))]  # of two scenes
+    recordings += [make_straight([(20.0, 2.0, v), (60.0, 6.0, v)], num_frames=120) for v in (9.0, 10.0)]
+    recordings = [replace(one, name=str(number)) for number, one in enumerate(recordings)]
+    found = episodes(recordings)
+
+    def scenes(some):
+        return {(one.recording, int(pieces(recordings[one.recording])[one.start])) for one in some}
+
+    few = spread(found, 40)
+    assert len(few) == len(set(few)) == 40 and few[0] == found[0] and few[-1] == found[-1]
+    assert scenes(few) == scenes(found) and len(scenes(found)) > 3
+    assert scenes(found[:40]) != scenes(found)
+    assert [found.index(one) for one in few] == sorted(found.index(one) for one in few)
+    gaps = {b - a for a, b in pairwise(found.index(one) for one in few)}
+    assert max(gaps) - min(gaps) <= 1
+    assert spread(found, None) == spread(found, len(found) + 1) == found
+    with pytest.raises(ValueError, match="0 episodes, expected at least one"):
+        spread(found, 0)
 
 
 def test_us101_has_as_many_episodes_as_were_counted_when_it_was_cut():

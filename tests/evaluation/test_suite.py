@@ -76,6 +76,16 @@ def test_rows_are_those_of_driving_one_by_one():
     assert [row.first_frame for row in together] == [one.start for one in EPISODES]
 
 
+def test_parts_of_another_environment_are_not_read(tmp_path):
+    agent = Noisy(-2.0)
+    run({"brake": agent}, tmp_path, env_key="a")
+    driven = len(agent.scenes)
+    run({"brake": agent}, tmp_path, env_key="a")
+    assert len(agent.scenes) == driven > 0
+    run({"brake": agent}, tmp_path, env_key="b")
+    assert len(agent.scenes) == 2 * driven
+
+
 def test_finished_episodes_are_not_planned_for():
     agent = Noisy(-2.0)
     rows = run({"brake": agent}, batch_size=4).rows

@@ -19,7 +19,7 @@ from rich.table import Column, Table
 from worldmodel.app.compose import Config, UsageError, build, compose, require, targets, with_objects
 from worldmodel.app.run import Run
 from worldmodel.data import Store
-from worldmodel.evaluation.protocol import Episode, Protocol, episodes
+from worldmodel.evaluation.protocol import Episode, Protocol, episodes, spread
 from worldmodel.evaluation.statistics import Interval
 from worldmodel.evaluation.suite import EpisodeResult, Results, evaluate, measure_latency, to_obs
 from worldmodel.evaluation.table import compare, summarise
@@ -98,7 +98,7 @@ def make_course(config: Config) -> Course:
             f"the split has no frames for {config.part!r}; give part= one of train, val, test that has some"
         )
     protocol: Protocol = build(config.protocol)
-    found = episodes(store.recordings, spans, protocol=protocol)[: config.max_episodes]
+    found = spread(episodes(store.recordings, spans, protocol=protocol), config.max_episodes)
     return Course(store, tuple(found), protocol, build(config.env))
 
 
@@ -117,7 +117,7 @@ def check_agents(config: Config, course: Course) -> None:
     for name in CHECKPOINTS:
         if f"${{{name}}}" in OmegaConf.to_yaml(config.agent):
             require(config, name)
-    for path in sorted({path for name in config.agent for path in weights_of(config, name)}):
+    for path in sorted({path for one in config.agent.values() for path in weights_of(one)}):
         load_model(path, spec=course.spec)
     check_knowledge(config, course)
 
@@ -188,8 +188,8 @@ def _replaced(node: Any, text: str, value: Any) -> Any:
     return value if node == text else node
 
 
-def weights_of(config: Config, name: str) -> list[Path]:
-    """Returns the files of weights that the agent's configuration names."""
+def weights_of(part: Config) -> list[Path]:
+    """Returns the files of weights that the configuration of an agent or environment names."""
 
     def paths(node: Any) -> Iterator[Path]:
         if isinstance(node, dict | list):
@@ -198,14 +198,14 @@ def weights_of(config: Config, name: str) -> list[Path]:
         elif isinstance(node, str) and node.endswith(WEIGHTS):
             yield Path(node)
 
-    return list(paths(OmegaConf.to_container(config.agent[name], resolve=True)))
+    return list(paths(OmegaConf.to_container(part, resolve=True)))
 
 
-def agent_key(config: Config, name: str) -> str:
-    """Returns a hash of the agent's configuration and, where it has any, its weights."""
-    text = json.dumps(OmegaConf.to_container(config.agent[name], resolve=True), sort_keys=True)
+def key_of(part: Config) -> str:
+    """Returns a hash of the configuration of an agent or environment and, where it has any, its weights."""
+    text = json.dumps(OmegaConf.to_container(part, resolve=True), sort_keys=True)
     digest = hashlib.sha256(text.encode())
-    for path in weights_of(config, name):
+    for path in weights_of(part):
         digest.update(path.read_bytes())
     return digest.hexdigest()
 
@@ -223,7 +223,8 @@ def drive(config: Config, course: Course, run: Run, *, keep_plans: Sequence[int]
             recordings=course.store.recordings,
             protocol=course.protocol,
             folder=run.folder,
-            keys={name: agent_key(config, name) for name in agents},
+            keys={name: key_of(config.agent[name]) for name in agents},
+            env_key=key_of(config.env),
             seed=config.seed,
             batch_size=config.batch_size,
             keep_plans=keep_plans,

@@ -23,6 +23,8 @@ from worldmodel.evaluation.table import write_summary
 
 HYDRA = Lock()
 """Hydra composes one configuration at a time."""
+CHOICE = "episodes: evenly spread"
+"""Which ones `max_episodes` means; no configuration says it, and stages that drove the first drive anew."""
 
 
 def main(config: Config) -> None:
@@ -91,7 +93,9 @@ def process(command: str, overrides: Sequence[str]) -> list[str]:
 def describe(command: str, overrides: Sequence[str]) -> str:
     """Returns the whole configuration of a command, sorted; what is written there decides what it does."""
     with HYDRA:
-        return OmegaConf.to_yaml(compose(command, overrides), sort_keys=True).rstrip()
+        config = compose(command, overrides)
+    text = OmegaConf.to_yaml(config, sort_keys=True).rstrip()
+    return text if config.get("max_episodes") is None else f"{text}\n{CHOICE}"
 
 
 def quiet(threads: int) -> dict[str, str]:

@@ -16,7 +16,7 @@ from rich.console import Console
 
 from worldmodel.app import suite_report
 from worldmodel.app.compose import Config, UsageError, compose
-from worldmodel.app.evaluate import CHECKPOINTS, agent_key, with_aliases
+from worldmodel.app.evaluate import CHECKPOINTS, key_of, with_aliases
 from worldmodel.app.pipeline import Outcome, Pipeline
 from worldmodel.app.results import HYDRA, chosen, describe, describe_plan, process, quiet
 from worldmodel.app.results_table import as_csv
@@ -180,7 +180,7 @@ def described(command: str, overrides: Sequence[str]) -> str:
     """Returns the configuration of a stage, and hashes of its agents with their weights."""
     with HYDRA:
         config = with_aliases(compose(command, overrides))
-    keys = [agent_key(config, name) for name in config.agent]
+    keys = [key_of(agent) for agent in config.agent.values()]
     return "\n".join([describe(command, overrides), *keys])
 
 

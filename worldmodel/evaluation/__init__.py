@@ -3,7 +3,7 @@
 from worldmodel.evaluation.episode import EpisodeResult, Outcome
 from worldmodel.evaluation.metric import Side, contact_side, first_hit, mean_jerk, time_to_collision
 from worldmodel.evaluation.prediction import PredictionScores, Predictor, score_predictions
-from worldmodel.evaluation.protocol import PPUU, PROTOCOLS, V1, Episode, Protocol, episodes, pieces
+from worldmodel.evaluation.protocol import PPUU, PROTOCOLS, V1, Episode, Protocol, episodes, pieces, spread
 from worldmodel.evaluation.reliability import (
     Bins,
     bias,
@@ -67,6 +67,7 @@ __all__ = [
     "rank_correlation",
     "read_episodes",
     "score_predictions",
+    "spread",
     "spread_bins",
     "spread_ratio",
     "summarise",

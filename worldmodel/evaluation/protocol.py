@@ -143,6 +143,23 @@ def episodes(
     return found
 
 
+def spread(found: Sequence[Episode], num: int | None) -> list[Episode]:
+    """Returns so many episodes, evenly spaced over all of them; all without a number.
+
+    Episodes are ordered by recording, vehicle and time, so that recordings, scenes and vehicles are there in
+    their proportions.
+
+    Raises:
+        ValueError: a number below one.
+    """
+    if num is None or num >= len(found):
+        return list(found)
+    if num < 1:
+        raise ValueError(f"{num} episodes, expected at least one; leave the number out for all of them")
+    rows = np.linspace(0, len(found) - 1, num).round().astype(int)
+    return [found[row] for row in rows.tolist()]
+
+
 def pieces(recording: Recording) -> np.ndarray:
     """Returns the piece each frame belongs to; pieces are parted by jumps of the covered stretch."""
     jump = np.abs(np.diff(recording.coverage, axis=0)).max(axis=1) > EDGE_JUMP

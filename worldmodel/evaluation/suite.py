@@ -71,6 +71,7 @@ def evaluate(
     protocol: Protocol = V1,
     folder: Path | None = None,
     keys: Mapping[str, str] | None = None,
+    env_key: str = "",
     seed: int = 0,
     batch_size: int = 64,
     keep_plans: Sequence[int] = (),
@@ -89,6 +90,7 @@ def evaluate(
         recordings: the ones the episodes index.
         folder: for part files and tables; None keeps everything in memory.
         keys: name -> hash of the agent's configuration and weights; a changed hash drives anew.
+        env_key: hash of the environment's; a changed one drives all agents anew.
         seed: of the agents.
         batch_size: episodes at a time.
         keep_plans: numbers of episodes whose plans are kept with their trajectories.
@@ -107,7 +109,7 @@ def evaluate(
                 protocol=protocol,
                 agent=[name, (keys or {}).get(name, "")],
                 episodes=[(recordings[episodes[i].recording].name, episodes[i]) for i in chosen.tolist()],
-                settings=[seed, first, sorted(keep_plans)],
+                settings=[seed, first, sorted(keep_plans), env_key],
             )
             path = None if folder is None else folder / "parts" / f"{name}-{first:05d}.parquet"
             part = read_part(path, key)
