@@ -25,7 +25,7 @@ from worldmodel import costs
 from worldmodel.costs import DisagreementPenalty, disagreement
 from worldmodel.models.members import Members
 from worldmodel.models.view import move_view
-from worldmodel.protocols import Cost
+from worldmodel.protocols import Cost, Knowledge
 from worldmodel.scene import Channel, RasterSpec, relative_pose
 from worldmodel.types import Clip, CostTerms
 
@@ -198,6 +198,7 @@ class Imitation:
         history: frames up to the present.
     """
 
+    needs = frozenset({Knowledge.LOG})
     history: int = 10
 
     @property
@@ -229,6 +230,7 @@ class ExpertDistance:
         imagine_fn: which way the gradient takes.
     """
 
+    needs = frozenset({Knowledge.LOG, Knowledge.FUTURE})
     start_fn: StartFn
     spec: RasterSpec
     horizon: int = 20

@@ -18,7 +18,7 @@ from torch import Generator, Tensor, nn
 from planners.policy.imagine import Start, imagine, noise_for, repeat_rows
 from planners.policy.network import Policy
 from worldmodel.models import Context, FixedContext, ForwardModel, LearntContext, load_model
-from worldmodel.protocols import Cost, WorldModel
+from worldmodel.protocols import Cost, Knowledge, WorldModel
 from worldmodel.types import Clip, Obs
 
 
@@ -76,6 +76,7 @@ class PosteriorContextStart:
         model: predicts the others.
     """
 
+    needs = frozenset({Knowledge.FUTURE})
     model: ForwardModel
 
     @property
@@ -131,6 +132,7 @@ class Posterior:
         stride: of the model.
     """
 
+    needs = frozenset({Knowledge.FUTURE})
     model: ForwardModel
     stride: int = 1
 

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from contextlib import nullcontext
 from importlib.resources import files
 from pathlib import Path
 
@@ -12,6 +13,8 @@ import torch
 from planners.policy import PolicyNetwork
 from worldmodel import load
 from worldmodel.app.cli import main
+from worldmodel.app.compose import UsageError, compose
+from worldmodel.app.train_policy import check_practice
 from worldmodel.data import Span, Split, make_recording, save_store
 from worldmodel.models import CoupledModel, ForwardModel, GaussianLatent, read_checkpoint, save_model
 from worldmodel.training.csv_logger import read_metrics
@@ -78,6 +81,28 @@ def test_a_policy_without_its_model_is_one_line(tmp_path: Path, capsys: pytest.C
     assert main(arguments(tmp_path, "mpur", "checkpoint=null")) == 2
     error = capsys.readouterr().err
     assert "add checkpoint=" in error and error.count("\n") == 1
+
+
+PRACTICE = "policy.practice={share: 0.5, num_envs: 2, num_ticks: 1}"
+
+
+@pytest.mark.parametrize("policy", ["il", "mper", "mpur_posterior"])
+def test_a_loss_that_reads_the_future_does_not_practise(
+    policy: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments(tmp_path, policy, PRACTICE)) == 2
+    error = capsys.readouterr().err
+    assert f"policy={policy} learns from" in error and "give policy.practice=null" in error
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_every_policy_practises_only_if_it_can(policy: str) -> None:
+    config = compose("train", [f"policy={policy}", "checkpoint=model.pt"])
+    check_practice(config)
+    needs = policy in ("il", "mper", "mpur_posterior")
+    with pytest.raises(UsageError) if needs else nullcontext():
+        check_practice(compose("train", [f"policy={policy}", "checkpoint=model.pt", PRACTICE]))
 
 
 @pytest.mark.slow

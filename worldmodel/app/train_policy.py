@@ -14,13 +14,15 @@ from typing import Any
 import lightning
 import numpy as np
 import torch
+from omegaconf import OmegaConf
 
 from worldmodel.app.compose import Config, UsageError, build, show, with_values
+from worldmodel.app.evaluate import needed_by
 from worldmodel.app.phase import STATE, datamodule, train_phase
 from worldmodel.app.run import Run
 from worldmodel.data import Store
 from worldmodel.evaluation.practice import Practice
-from worldmodel.evaluation.protocol import Episode, Protocol, episodes
+from worldmodel.evaluation.protocol import Episode, Protocol, episodes, spread
 from worldmodel.evaluation.suite import evaluate
 from worldmodel.models import save_model
 from worldmodel.protocols import Planner
@@ -34,15 +36,31 @@ def main(config: Config) -> None:
     """Trains and saves `policy.pt` in the run folder.
 
     Raises:
-        UsageError: the loss needs a forward model, and none is given.
+        UsageError: the loss needs a forward model, and none is given; or it needs what was recorded, and is
+            to practise.
     """
     if "${checkpoint}" in show(config.module) and config.checkpoint is None:
         raise UsageError(
             "this policy learns in a world model; train one and add checkpoint=RUN/model.pt to the command"
         )
+    check_practice(config)
     run = Run.start(config, "train")
     run.stage("train", lambda: fit(config, run), files=(POLICY,))
     run.close()
+
+
+def check_practice(config: Config) -> None:
+    """Checks that the loss reads nothing that situations of the policy's own driving do not have.
+
+    Raises:
+        UsageError: naming it.
+    """
+    needed = needed_by(OmegaConf.to_container(config.module))
+    if config.policy.practice and needed:
+        raise UsageError(
+            f"policy={config.policy.name} learns from {' and from '.join(sorted(needed))}, which nobody "
+            "knows of the situations that policy.practice adds; give policy.practice=null, or another policy="
+        )
 
 
 def fit(config: Config, run: Run) -> None:
@@ -87,9 +105,8 @@ def driver(config: Config, wanted: Config, store: Store, policy: Any) -> "Driver
     found = episodes(store.recordings, getattr(store.split, wanted.part), protocol=protocol)
     if not found:
         raise UsageError(f"no episode can be driven in the part {wanted.part!r}; choose part=train for it")
-    rows = np.linspace(0, len(found) - 1, min(wanted.num_episodes, len(found))).round().astype(int)
     make_planner: Callable[[Any], Planner] = build(wanted.planner)
-    chosen = [found[row] for row in rows.tolist()]
+    chosen = spread(found, wanted.num_episodes)
     env = build(wanted.get("env") or config.env)
     return Driver(make_planner(policy), store, chosen, protocol=protocol, env=env)
 

@@ -21,8 +21,9 @@ from worldmodel.types import Clip, Obs
 class Practice:
     """Replaces a share of the rows of each batch by situations of the planner's own driving.
 
-    Only for losses that read the observation of a window and nothing of its future, which an own situation
-    does not have: its future frames repeat the present, and nobody looked there (`covered`). Where the
+    Only for losses that read the observation of a window and nothing of its future (`protocols.Privileged`
+    names the others), which an own situation does not have: its future frames repeat the present, and nobody
+    looked there (`covered`). Where the
     planner has got to is not kept over a kill: a training that carries on begins new episodes.
 
     Args:
