@@ -20,6 +20,9 @@ TINY = [
 ]
 
 
+SECTIONS = ("Labels", "Filters", "Frames given back", "Similar scenes", "Map of scenes")
+
+
 @pytest.fixture(scope="module")
 def pretrained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = tmp_path_factory.mktemp("pretrain") / "run"
@@ -62,7 +65,7 @@ def test_a_probe_says_what_is_seen(
     assert found["encoder"]["mean_r2"] < 1 and found["encoder"]["effective_rank"] > 1
     assert "gap_ahead" in capsys.readouterr().out
     page = (tmp_path / "report.html").read_text()
-    assert all(f"<h2>{one}</h2>" in page for one in ("Labels", "Filters", "Similar scenes", "Map of scenes"))
+    assert all(f"<h2>{one}</h2>" in page for one in SECTIONS)
 
 
 def test_a_collapsed_encoder_is_named(

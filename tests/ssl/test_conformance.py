@@ -16,6 +16,42 @@ from worldmodel.ssl import FrameClip, Pretraining
 
 SHAPE = (4, 3, 30, 15)  # no multiples of the stride, as those of traffic
 CONFIGS = sorted(path.stem for path in Path(str(files("configs"))).glob("ssl/*.yaml"))
+GIVE_FRAMES = [
+    "autoencoder",
+    "contractive",
+    "conv_lista",
+    "conv_sparse_autoencoder",
+    "conv_sparse_coding",
+    "deconvolutional",
+    "denoising",
+    "drsae",
+    "future_frames",
+    "glo",
+    "group_sparsity",
+    "inpainting",
+    "inpainting_adversarial",
+    "kmeans",
+    "linear_path",
+    "lista",
+    "local_fields",
+    "mae",
+    "multilayer",
+    "naive_masking",
+    "pca",
+    "psd",
+    "saturating",
+    "sharp_frames",
+    "slow",
+    "slow_sparse",
+    "sparse_autoencoder",
+    "sparse_coding",
+    "straight",
+    "super_resolution",
+    "temporal_contrast_decoder",
+    "topographic",
+    "topographic_ica",
+    "variational",
+]
 
 every = pytest.mark.parametrize("name", CONFIGS)
 
@@ -110,6 +146,21 @@ def test_a_training_goes_on_from_its_state_as_if_it_had_not_stopped(name: str) -
     assert train(rest, range(2, 4)) == losses[2:]
     for one, other in zip(whole.state_dict().values(), rest.state_dict().values(), strict=True):
         assert torch.equal(one, other)
+
+
+@every
+def test_what_is_made_of_frames_can_be_looked_at(name: str) -> None:
+    """Frames of the same scenes under each name; they do not change what is learnt."""
+    model = make(name)
+    train(model, range(1))
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    frames = model.objective.pictures(model.encoder, clips(3))
+    for one in frames.values():
+        assert one.shape[1:] == SHAPE[1:] and len(one) % 6 == 0 and not one.requires_grad
+        assert bool(one.isfinite().all())
+    assert len({len(one) for one in frames.values()}) <= 1
+    assert (len(frames) > 1) == (name in GIVE_FRAMES)
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
 
 
 @every

@@ -25,11 +25,11 @@ from worldmodel.data.datamodule import TrafficDataModule
 from worldmodel.data.dataset import WindowDataset
 from worldmodel.evaluation.linear_probe import effective_rank, fit_ridge, nearest, r_squared
 from worldmodel.evaluation.scene_label import LABELS, scene_labels
-from worldmodel.models import load_encoder, read_checkpoint
+from worldmodel.models import load_encoder, load_model, read_checkpoint
 from worldmodel.models.checkpoint import build as rebuild
 from worldmodel.models.checkpoint import plain
 from worldmodel.scene import Channel, RasterSpec
-from worldmodel.ssl import embed_all, from_window
+from worldmodel.ssl import Frames, Pretraining, embed_all, from_window
 from worldmodel.viz import (
     Media,
     ReportInputs,
@@ -81,7 +81,8 @@ def main(config: Config) -> None:
         found = {name: score(config, one, known, asked) for name, one in rivals.items()}
     run.write("probe.json", as_json(config, found, asked))
     with run.timed("draw"):
-        write_report(page(config, encoder, found, asked), run.folder)
+        frames = pictures(config, asked.spec)
+        write_report(page(config, encoder, found, asked, frames=frames), run.folder)
     print_scores(found, len(asked.label), alarm=config.alarm)
     run.close()
 
@@ -122,14 +123,7 @@ def scenes(config: Config, store: Store, part: str, *, spec: RasterSpec, seed: i
     Raises:
         UsageError: the split has no such part, or hardly a window in it.
     """
-    module = TrafficDataModule(
-        store.recordings, store.split, history=config.spacing + 1, horizon=0, mirror=0.0,
-        stride=config.stride, eval_stride=config.stride, spec=spec,
-    )  # fmt: skip
-    try:
-        dataset: WindowDataset = module.dataset(part)
-    except ValueError as error:
-        raise UsageError(f"part={part}: {error}") from error
+    dataset = windows_of(config, store, part, spec=spec, history=config.spacing + 1)
     order = np.random.default_rng(seed).permutation(len(dataset))[: config.windows]
     if len(order) < 2 * config.neighbours:
         raise UsageError(f"part={part} has {len(order)} windows; lower stride= or choose another part")
@@ -139,6 +133,22 @@ def scenes(config: Config, store: Store, part: str, *, spec: RasterSpec, seed: i
     origin = torch.cat([clip.origin for clip in clips])
     label = scene_labels(store.recordings, origin.numpy(), spec=spec)
     return Scenes(frames, torch.from_numpy(label), origin[:, :2], spec)
+
+
+def windows_of(config: Config, store: Store, part: str, *, spec: RasterSpec, history: int) -> WindowDataset:
+    """Returns the windows of a part of the split.
+
+    Raises:
+        UsageError: the split has no such part.
+    """
+    module = TrafficDataModule(
+        store.recordings, store.split, history=history, horizon=0, mirror=0.0,
+        stride=config.stride, eval_stride=config.stride, spec=spec,
+    )  # fmt: skip
+    try:
+        return module.dataset(part)
+    except ValueError as error:
+        raise UsageError(f"part={part}: {error}") from error
 
 
 def score(config: Config, encoder: nn.Module, known: Scenes, asked: Scenes) -> Scores:
@@ -190,8 +200,10 @@ def print_scores(found: dict[str, Scores], num: int, *, alarm: float) -> None:
 # -- the page
 
 
-def page(config: Config, encoder: nn.Module, found: dict[str, Scores], asked: Scenes) -> ReportInputs:
-    """Returns what the page shows."""
+def page(
+    config: Config, encoder: nn.Module, found: dict[str, Scores], asked: Scenes, *, frames: Frames
+) -> ReportInputs:
+    """Returns what the page shows; `frames` are what the objective makes of some scenes."""
     rows: tuple[tuple[str, ...], ...] = tuple(
         (label.replace("_", " "), *(f"{one.ridge[row]:.2f}" for one in found.values()))
         for row, label in enumerate(LABELS)
@@ -204,6 +216,7 @@ def page(config: Config, encoder: nn.Module, found: dict[str, Scores], asked: Sc
         sections=(
             Section("Labels", "R2 of a linear map from the embedding.", Table(("label", *found), rows)),
             *learnt_filters(encoder),
+            *side_by_side(frames, asked.spec),
             Section("Similar scenes", SIMILAR, media=(similar_scenes(embedding, asked, seed=config.seed),)),
             Section("Map of scenes", MAP, media=(Media(_map(embedding, asked.label), "Scenes, projected."),)),
         ),
@@ -244,6 +257,33 @@ def learnt_filters(encoder: nn.Module) -> tuple[Section, ...]:
     picture = filter_grid(kernels.flatten(0, 1).numpy(), columns=kernels.shape[1], scale=10)
     lead = "Kernels of the first layer: a column each, a row for each channel of the raster."
     return (Section("Filters", lead, media=(Media(encode_png(picture), "White is positive."),)),)
+
+
+def pictures(config: Config, spec: RasterSpec, *, num: int = 6) -> Frames:
+    """Returns what the objective of a checkpoint, if it holds one, makes of held-out clips."""
+    model = load_model(config.checkpoint)
+    if not isinstance(model, Pretraining):
+        return {}
+    spacing = read_checkpoint(config.checkpoint)["extra"].get("spacing", config.spacing)
+    dataset = windows_of(
+        config, build(config.data), config.part, spec=spec, history=(model.shape[0] - 1) * spacing + 1
+    )
+    rows = np.random.default_rng(config.seed).permutation(len(dataset))[:num]
+    clip = from_window(dataset.collate([dataset[int(row)] for row in rows]), spacing=spacing)
+    torch.manual_seed(config.seed)
+    frames = model.objective.pictures(model.encoder, clip)
+    return {name: one[:: len(one) // len(rows)] for name, one in frames.items()}
+
+
+def side_by_side(frames: Frames, spec: RasterSpec) -> tuple[Section, ...]:
+    """Returns a picture with a row for each scene and a column for each name, if there are any."""
+    if not frames:
+        return ()
+    rows = zip(*frames.values(), strict=True)
+    painted = [[paint_raster(one.numpy(), spec, scale=2) for one in row] for row in rows]
+    picture = encode_png(grid(painted, columns=list(frames)))
+    lead = "What the objective that the encoder has learnt by makes of held-out scenes."
+    return (Section("Frames given back", lead, media=(Media(picture, "A scene in each row."),)),)
 
 
 def _map(embedding: Float[Tensor, "N D"], label: Float[Tensor, "N L"]) -> bytes:

@@ -79,7 +79,7 @@ from worldmodel.ssl.latent import Latent
 from worldmodel.ssl.masked import MaskedAutoEncoder
 from worldmodel.ssl.mixture import Mixture
 from worldmodel.ssl.multilayer import Multilayer
-from worldmodel.ssl.objective import Losses, Objective, Pretraining, Sum
+from worldmodel.ssl.objective import Frames, Losses, Objective, Pretraining, Sum
 from worldmodel.ssl.penalty import (
     L1,
     Ball,
@@ -154,6 +154,7 @@ __all__ = [
     "FrameClip",
     "FrameEnergy",
     "FrameGenerator",
+    "Frames",
     "FromData",
     "FromNoise",
     "FutureFrames",

@@ -15,14 +15,14 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from worldmodel.nn import encode, features_of, stride_of
+from worldmodel.nn import cropped, encode, features_of, stride_of
 from worldmodel.nn.sparse import accelerate, l1_shrink
 from worldmodel.nn.sparse_conv import conv_decode
 from worldmodel.ssl.clip import FrameClip
 from worldmodel.ssl.head import LinearHead
 from worldmodel.ssl.latent import filled
 from worldmodel.ssl.multilayer import ConvStack, off_by, one_each, sampled
-from worldmodel.ssl.objective import Losses, Objective
+from worldmodel.ssl.objective import Frames, Losses, Objective
 
 
 @dataclass(frozen=True)
@@ -150,6 +150,14 @@ class Deconvolutional(Objective):
         parts = self.energies(target, codes, switches)
         named = {f"layer{index}": part for index, part in enumerate(parts)}
         return {"loss": torch.stack(parts).sum() + distance, "distance": distance, **named}
+
+    @torch.no_grad()
+    def pictures(self, encoder: nn.Module, clip: FrameClip) -> Frames:
+        """Returns frames, and what the code of each layer says of them."""
+        frame = clip.frames.flatten(0, 1)
+        codes, switches = self.infer(filled(frame, stride_of(encoder)))
+        told = {f"layer {i}": cropped(self.decode(code, switches[:i]), frame) for i, code in enumerate(codes)}
+        return {"truth": frame, **told}
 
     def after_step(self, encoder: nn.Module) -> None:
         self.layers.normalise()

@@ -38,6 +38,10 @@ class Dictionary(Configured):
         """Returns what is decoded; the sides of the frame are multiples of the stride."""
         raise NotImplementedError
 
+    def frames(self, target: Float[Tensor, "N D *S"], size: tuple[int, int]) -> Float[Tensor, "B C H W"]:
+        """Returns the frames of so many rows and columns that have such targets."""
+        return target
+
     def aligned(self, cells: Float[Tensor, "B F H W"]) -> Float[Tensor, "N F *S"]:
         """Returns a map of features laid out like codes."""
         raise NotImplementedError
@@ -99,6 +103,13 @@ class PatchDictionary(Dictionary):
 
     def _patches(self, frame: Tensor) -> Float[Tensor, "N D"]:
         return F.unfold(frame, self.size, padding=self.padding, stride=self.stride).mT.flatten(0, 1)
+
+    def frames(self, target: Float[Tensor, "N D"], size: tuple[int, int]) -> Float[Tensor, "B C H W"]:
+        """Where patches overlap, their mean."""
+        cells = size[0] // self.stride[0] * (size[1] // self.stride[1])
+        patches = self.prepare.undo(target).unflatten(0, (-1, cells)).mT  # (B, D, cells)
+        lay = {"output_size": size, "kernel_size": self.size, "padding": self.padding, "stride": self.stride}
+        return F.fold(patches, **lay) / F.fold(torch.ones_like(patches), **lay)
 
     def aligned(self, cells: Float[Tensor, "B F H W"]) -> Float[Tensor, "N F"]:
         return cells.permute(0, 2, 3, 1).flatten(0, 2)

@@ -7,12 +7,12 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from worldmodel.nn import FrameCost, encode, features_of, gather, stride_of
+from worldmodel.nn import FrameCost, cropped, encode, features_of, gather, stride_of
 from worldmodel.ssl.clip import FrameClip
 from worldmodel.ssl.dictionary import Dictionary
 from worldmodel.ssl.head import Head, Labels, LinearHead
 from worldmodel.ssl.infer import FISTA, Inference, Problem
-from worldmodel.ssl.objective import Losses, Objective
+from worldmodel.ssl.objective import Frames, Losses, Objective
 from worldmodel.ssl.penalty import Penalty
 
 
@@ -103,6 +103,17 @@ class Latent(Objective):
             losses["path"] = self.path(codes.reshape(*clip.frames.shape[:2], -1, codes.shape[-1]))
             losses["loss"] = losses["loss"] + losses["path"]
         return losses
+
+    @torch.no_grad()
+    def pictures(self, encoder: nn.Module, clip: FrameClip) -> Frames:
+        """Returns frames, and what their codes stand for."""
+        frame = clip.frames.flatten(0, 1)
+        whole = filled(frame, stride_of(encoder))
+        problem = self.problem(encoder, frame)
+        decoded = self.dictionary(self.infer(problem))
+        value = decoded if self.cost is None else self.cost.value(decoded)
+        given = self.dictionary.frames(value, (whole.shape[2], whole.shape[3]))
+        return {"truth": frame, "given back": cropped(given, frame)}
 
     def after_step(self, encoder: nn.Module) -> None:
         self.dictionary.normalise()

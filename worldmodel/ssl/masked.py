@@ -9,7 +9,7 @@ from worldmodel.nn.vit import attention_blocks, positions, read_cells
 from worldmodel.ssl.clip import FrameClip
 from worldmodel.ssl.corrupt import random_subset
 from worldmodel.ssl.latent import filled
-from worldmodel.ssl.objective import Losses, Objective
+from worldmodel.ssl.objective import Frames, Losses, Objective
 
 
 class MaskedAutoEncoder(Objective):
@@ -53,6 +53,16 @@ class MaskedAutoEncoder(Objective):
         hidden = self.hidden(frame)
         output = self.decoded(encoder, frame, hidden)
         return {"loss": self.cost(output, frame, cropped(self.mask(hidden, frame), frame))}
+
+    @torch.no_grad()
+    def pictures(self, encoder: nn.Module, clip: FrameClip) -> Frames:
+        """Returns frames whole, with black holes, and filled."""
+        frame = clip.frames.flatten(0, 1)
+        hidden = self.hidden(frame)
+        mask = cropped(self.mask(hidden, frame), frame)
+        told = self.cost.value(self.decoded(encoder, frame, hidden))
+        given = torch.lerp(frame, told, mask.expand_as(frame))
+        return {"truth": frame, "seen": frame * (1 - mask), "given back": given}
 
     def hidden(self, frame: Float[Tensor, "B C H W"]) -> Bool[Tensor, "B N"]:
         """Draws the cells to be hidden, equally many of each frame."""

@@ -6,13 +6,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from worldmodel.nn import encode, features_of, stride_of
+from worldmodel.nn import cropped, encode, features_of, stride_of
 from worldmodel.nn.sparse import soft_threshold
 from worldmodel.ssl.clip import FrameClip
 from worldmodel.ssl.dictionary import ConvDictionary
 from worldmodel.ssl.head import LinearHead
 from worldmodel.ssl.latent import filled
-from worldmodel.ssl.objective import Losses, Objective
+from worldmodel.ssl.objective import Frames, Losses, Objective
 
 
 class Multilayer(Objective):
@@ -95,6 +95,14 @@ class Multilayer(Objective):
         parts = self.energies(target, codes)
         named = {f"layer{index}": part for index, part in enumerate(parts)}
         return {"loss": torch.stack(parts).sum() + distance, "distance": distance, **named}
+
+    @torch.no_grad()
+    def pictures(self, encoder: nn.Module, clip: FrameClip) -> Frames:
+        """Returns frames, and what the codes of each layer say of them."""
+        frame = clip.frames.flatten(0, 1)
+        codes = self.infer(filled(frame, stride_of(encoder)))
+        told = {f"layer {i}": cropped(self.decode(code, layer=i), frame) for i, code in enumerate(codes)}
+        return {"truth": frame, **told}
 
     def after_step(self, encoder: nn.Module) -> None:
         self.layers.normalise()

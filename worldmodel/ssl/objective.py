@@ -13,6 +13,9 @@ from worldmodel.ssl.clip import FrameClip, blank
 Losses: TypeAlias = dict[str, Float[Tensor, ""]]
 """Named scalars; `loss` is what the optimiser lowers, the others are for the log."""
 
+Frames: TypeAlias = dict[str, Float[Tensor, "B C H W"]]
+"""Named frames to be looked at side by side: row by row the same scene."""
+
 
 class Objective(Configured):
     """Encoder and clip -> losses. It owns whatever else learns: heads, queues, dictionaries, a slow copy.
@@ -33,6 +36,10 @@ class Objective(Configured):
 
     def refit(self, encoder: nn.Module, clips: Iterable[FrameClip]) -> None:
         """Does what needs more than a batch: clusters, moments. Called before training and now and then."""
+
+    def pictures(self, encoder: nn.Module, clip: FrameClip) -> Frames:
+        """Returns frames of a clip and what it makes of them; nothing if it makes no frames."""
+        return {}
 
 
 class Sum(Objective):
@@ -72,6 +79,13 @@ class Sum(Objective):
         clips = list(clips)
         for term in self._objectives().values():
             term.refit(encoder, clips)
+
+    def pictures(self, encoder: nn.Module, clip: FrameClip) -> Frames:
+        return {
+            f"{name}/{part}": frames
+            for name, term in self._objectives().items()
+            for part, frames in term.pictures(encoder, clip).items()
+        }
 
     def _objectives(self) -> dict[str, Objective]:
         return {name: term for name, term in self.terms.items() if isinstance(term, Objective)}

@@ -17,6 +17,10 @@ class Prepare(Configured):
         """Returns the patches as the dictionary sees them."""
         return rows
 
+    def undo(self, rows: Float[Tensor, "B D"]) -> Float[Tensor, "B D"]:
+        """Returns the patches that look so to the dictionary."""
+        return rows
+
     def refit(self, rows: Float[Tensor, "B D"]) -> None:
         """Measures them."""
 
@@ -31,6 +35,9 @@ class Centre(Prepare):
 
     def forward(self, rows: Float[Tensor, "B D"]) -> Float[Tensor, "B D"]:
         return rows - self.mean
+
+    def undo(self, rows: Float[Tensor, "B D"]) -> Float[Tensor, "B D"]:
+        return rows + self.mean
 
     def refit(self, rows: Float[Tensor, "B D"]) -> None:
         self.mean.copy_(rows.mean(0))
@@ -55,6 +62,9 @@ class Whiten(Centre):
 
     def forward(self, rows: Float[Tensor, "B D"]) -> Float[Tensor, "B D"]:
         return super().forward(rows) @ self.whitener
+
+    def undo(self, rows: Float[Tensor, "B D"]) -> Float[Tensor, "B D"]:
+        return super().undo(torch.linalg.solve(self.whitener, rows, left=False))
 
     def refit(self, rows: Float[Tensor, "B D"]) -> None:
         super().refit(rows)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -17,7 +18,7 @@ from worldmodel.nn import (
 )
 from worldmodel.ssl.clip import FrameClip
 from worldmodel.ssl.corrupt import Corruption
-from worldmodel.ssl.objective import Losses, Objective
+from worldmodel.ssl.objective import Frames, Losses, Objective
 from worldmodel.ssl.source import EveryFrame, Pair, Source
 
 
@@ -82,6 +83,20 @@ class Reconstruct(Objective):
 
     def refit(self, encoder: nn.Module, clips: Iterable[FrameClip]) -> None:
         self.cost.refit(self.source(clip).target for clip in clips)
+
+    @torch.no_grad()
+    def pictures(self, encoder: nn.Module, clip: FrameClip) -> Frames:
+        """Returns the truth, the last frame seen if it differs, and what is given back where it was asked."""
+        if not self.source.wants_frames:
+            return {}
+        pair = self.pair(clip)
+        given = self.predict(encoder, pair)
+        if pair.weight is not None:
+            given = torch.lerp(pair.target, given, pair.weight.expand_as(given))
+        last, channels = pair.seen[:, -1], pair.seen.shape[2]
+        truth, given = pair.target[:, -channels:], given[:, -channels:]
+        seen = {} if torch.equal(last, truth) else {"seen": last}
+        return {"truth": truth, **seen, "given back": given}
 
     def pair(self, clip: FrameClip) -> Pair:
         """Returns what the encoder is shown of a clip, corrupted, and what is wanted of the decoder."""

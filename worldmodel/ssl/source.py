@@ -36,7 +36,13 @@ class Pair:
 
 
 class Source(Configured):
-    """Clip -> pairs. What it draws, it draws from torch's global generator."""
+    """Clip -> pairs. What it draws, it draws from torch's global generator.
+
+    Attributes:
+        wants_frames: whether a target ends with a frame like those seen.
+    """
+
+    wants_frames = True
 
     def forward(self, clip: FrameClip) -> Pair:
         raise NotImplementedError
@@ -58,6 +64,8 @@ class OtherChannels(Source):
         target: channels to be given back.
     """
 
+    wants_frames = False
+
     def __init__(self, *, seen: Sequence[int] = (0,), target: Sequence[int] = (1,)) -> None:
         super().__init__()
         self.seen, self.target = list(seen), list(target)
@@ -71,6 +79,8 @@ class OtherChannels(Source):
 
 class Colours(Source):
     """The lightness of RGB frames, in all three channels, to be coloured: `a` and `b` of CIE Lab."""
+
+    wants_frames = False
 
     def forward(self, clip: FrameClip) -> Pair:
         from kornia.color import rgb_to_lab  # slow to import, and needed for photographs only
@@ -123,6 +133,8 @@ class MaskedFrames(Source):
         num_hidden: of the frames of a clip.
     """
 
+    wants_frames = False  # which of them was hidden differs from row to row
+
     def __init__(self, *, num_hidden: int = 1) -> None:
         super().__init__()
         self.num_hidden = num_hidden
@@ -145,6 +157,8 @@ class EgoState(Source):
         num_seen: frames, the last of the clip; one does not show motion.
         scale: of speed, acceleration and curvature [1/(m/s), 1/(m/s^2), m].
     """
+
+    wants_frames = False
 
     def __init__(self, *, num_seen: int = 2, scale: Sequence[float] = (0.1, 1.0, 100.0)) -> None:
         super().__init__()
