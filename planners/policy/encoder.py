@@ -93,7 +93,7 @@ class ViewEncoder(nn.Module):
 
 def _map_shape(embed: nn.Module, shape: Sequence[int]) -> tuple[int, int, int]:
     """Returns channels, rows and columns of the map of such rasters."""
-    like = next(embed.parameters())
+    like = next(embed.parameters(), torch.zeros(()))  # an encoder need not have learnt anything
     try:
         with torch.no_grad():
             channels, rows, columns = embed(like.new_zeros(1, 2, *shape)).shape[1:]

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.nn.functional as F
+from torch import Tensor
 from torch.distributions import Categorical, Independent, MixtureSameFamily, Normal
 
 from planners.policy import GaussianHead, MixtureHead, PointHead, Policy, PolicyNetwork, ValueNetwork, view_of
@@ -11,7 +13,7 @@ from planners.policy.network import draw_noise
 from tests.models.factories import make_obs
 from tests.planners.policy.factories import TINY, make_policy
 from worldmodel.models.checkpoint import CheckpointError, load_model, save_model
-from worldmodel.nn import FrameEncoder, Frozen
+from worldmodel.nn import Configured, FrameEncoder, Frozen
 from worldmodel.scene import RasterSpec
 
 HEADS = [PointHead(8), GaussianHead(8), MixtureHead(8, num=3)]
@@ -48,6 +50,24 @@ def test_a_policy_sees_through_a_frozen_encoder_of_frames(tmp_path: Path) -> Non
     assert all(one.grad is None for one in encoder.parameters())
     save_model(policy, tmp_path / "policy.pt")
     torch.testing.assert_close(load_model(tmp_path / "policy.pt")(view), action)
+
+
+class Halves(Configured):
+    """An encoder that has nothing to learn."""
+
+    features, stride = 1, (2, 2)
+
+    def forward(self, frame: Tensor) -> Tensor:
+        return F.avg_pool2d(frame, 2)
+
+
+def test_an_encoder_may_have_no_parameters() -> None:
+    policy = make_policy(frame_encoder=Halves())
+    view = make_view(policy)
+    torch.testing.assert_close(policy.encoder.embed(view.vehicles), F.avg_pool2d(view.vehicles, 2))
+    action = policy(view)
+    action.sum().backward()
+    assert action.shape == (2, 2) and policy.encoder.reduce.weight.grad.abs().sum() > 0
 
 
 def test_an_encoder_of_other_rasters_is_refused() -> None:
