@@ -22,7 +22,8 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 
 from envs._core import RoadCore
-from envs._highway import DT, NUM_SEEDS, Moment, Scenario, Simulation, recorded, seeds_of, simulate
+from envs._highway import DT, Moment, Scenario, Simulation
+from envs._highway_record import NUM_SEEDS, recorded, seeds_of, simulate
 from envs._vector import RoadEnv, RoadOptions, RoadVectorEnv
 from worldmodel.evaluation.episode import Outcome
 from worldmodel.evaluation.protocol import V1, Episode, Protocol

@@ -15,7 +15,8 @@ from highway_env.vehicle.kinematics import Vehicle
 from stable_baselines3.common.env_checker import check_env as sb3_check_env
 
 from envs import DiscreteActions, _highway_road
-from envs._highway import Driver, Ego, Scenario, Simulation, curvature_of, recorded, simulate, steering_of
+from envs._highway import Driver, Ego, Scenario, Simulation, curvature_of, steering_of
+from envs._highway_record import recorded, simulate
 from envs.highway import HighwayEnv, HighwayVectorEnv
 from tests.envs.factories import ROAD, SPEC
 from tests.envs.test_replay import assert_same

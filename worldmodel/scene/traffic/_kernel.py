@@ -2,7 +2,8 @@
 
 One thread, without the GIL. `no_type_check` keeps jaxtyping's import hook from wrapping what numba is to
 compile. Vehicles and lanes are records: one array of them is one argument, whatever they hold. Letters: `i j`
-vehicles, `k p` places in the order along the road, `m` lanes.
+vehicles, `k p` places in the order along the road, `m` lanes. All in one file, however long: numba's cache
+looks at the file of what it has compiled, and not at those of the functions that are called there.
 """
 
 from math import asin, cos, exp, inf, pi, sin, sqrt
@@ -28,27 +29,6 @@ from worldmodel.scene.traffic.rule import (
 SIN_APPROACH = sin(MAX_APPROACH)
 NOBODY = -1
 
-STATE = ("x", "y", "heading", "speed", "lane", "target", "timer", "noise", "valid", "crashed")
-"""Fields of `worldmodel.scene.traffic.TrafficState` in a car, without the order."""
-DRIVER = (
-    *("length", "width", "desired_speed", "headway", "gap", "accel", "decel", "delta"),
-    *("politeness", "min_gain", "safe_decel", "own_decel", "lateral_time", "heading_time"),
-    *("slowest", "noise_std", "exit", "changes"),
-)
-"""Fields of `worldmodel.scene.traffic.Drivers` in a car."""
-SCRATCH = ("cosine", "sine", "pedal", "turn", "rank", "is_driven")
-"""What a step computes on the way: of the heading, acceleration, sine of the slip angle, place in the order;
-and whether somebody else drives."""
-_TYPES = dict.fromkeys(("lane", "target", "exit", "rank"), np.int32) | dict.fromkeys(
-    ("valid", "crashed", "changes", "is_driven"), np.bool_
-)
-CAR = np.dtype([(name, _TYPES.get(name, np.float64)) for name in (*STATE, *DRIVER, *SCRATCH)], align=True)
-LANE = np.dtype(
-    [(name, np.float64) for name in ("centre", "half_width", "start", "end", "stop", "limit")]
-    + [("first_cross", np.float64), ("last_cross", np.float64), ("escape", np.int64)]
-)
-"""As `worldmodel.scene.traffic.road.TrafficRoad.table`."""
-
 
 @njit(cache=True, nogil=True, error_model="numpy")
 @no_type_check
@@ -56,7 +36,7 @@ def advance_scenes(cars, order, lanes, ring, driven, driven_to, noise, dt):
     """Advances every scene by `T` steps.
 
     Args:
-        cars: of type `CAR`, `(B, V)`, written to.
+        cars: of type `CAR` (`worldmodel.scene.traffic._car`), `(B, V)`, written to.
         order: of the vehicles along the road `(B, V)`, written to; any permutation will do.
         lanes: of type `LANE`, `(L,)`.
         ring: length of the ring, 0 for none [m].

@@ -9,8 +9,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from worldmodel.scene.traffic._kernel import CAR, DRIVER, STATE, advance_scenes
-from worldmodel.scene.traffic._torch import Lanes, Order, collide, place, step
+from worldmodel.scene.traffic._car import CAR, DRIVER, STATE
+from worldmodel.scene.traffic._kernel import advance_scenes
+from worldmodel.scene.traffic._torch import collide, place, step
+from worldmodel.scene.traffic._torch_order import Lanes, Order
 from worldmodel.scene.traffic.road import TrafficRoad
 from worldmodel.scene.traffic.rule import NOISE_TIME
 from worldmodel.scene.traffic.state import Drivers, TrafficState

@@ -14,7 +14,7 @@ from functools import cached_property
 import numpy as np
 from jaxtyping import Float
 
-from worldmodel.scene.traffic._kernel import LANE
+from worldmodel.scene.traffic._car import LANE
 
 LANE_WIDTH = 4.0
 """highway-env's [m]."""

@@ -22,7 +22,7 @@ bicycle with slip angle, explicit Euler:
 highway-env computes `beta = atan(tan(steering) / 2)` from `steering = atan(2 tan(slip))` clipped to 60
 degrees; so `sin(beta)` is `sin(slip)` clipped, and no tangent is needed.
 
-All actions are decided before anybody moves. `worldmodel.scene.traffic._kernel` (numba) and `.unroll` (torch)
+All actions are decided before anybody moves. `worldmodel.scene.traffic._kernel` (numba) and `._torch`
 write this down twice, for speed; tests hold both to highway-env's own code. Beyond highway-env: lanes that
 end, exits, rings, noise, and vehicles of different sizes. What differs: after a collision highway-env pushes
 the cars apart, and here they roll to a stop where they are.

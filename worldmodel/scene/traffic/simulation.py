@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 
-from worldmodel.scene.traffic._kernel import STATE
+from worldmodel.scene.traffic._car import STATE
 from worldmodel.scene.traffic.advance import advance
 from worldmodel.scene.traffic.inflow import Inflow
 from worldmodel.scene.traffic.population import Population
