@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from envs._core import RecordedCore
 from worldmodel.evaluation.protocol import Episode, Protocol
 from worldmodel.evaluation.truth import Others, Traffic
-from worldmodel.scene import HEADING, SPEED, LaneMap, Recording, Tracks, X, Y
+from worldmodel.scene import HEADING, SPEED, LaneMap, Recording, X, Y
 from worldmodel.scene.traffic import RoadCurve, Scenario, Simulation
 
 SAME = 0.01
@@ -54,19 +54,6 @@ class TrafficCore(RecordedCore):
     def is_recorded(self, slots: Int[np.ndarray, " N"], ago: Int[np.ndarray, " N"]) -> np.ndarray:
         """Returns whether so many frames ago was before the hand-over, or just then."""
         return np.asarray(self.frame[slots] - ago <= self._first[slots])
-
-    def moment(self, slots: Int[np.ndarray, " N"]) -> Recording:
-        """Returns the newest moment of every slot, without its ego, each as a frame of one recording."""
-        others = self.others(slots)
-        num, V = others.valid.shape
-        state = np.concatenate([others.box[..., :3], others.speed[..., None]], axis=-1).reshape(-1, 1, 4)
-        tracks = Tracks(
-            ids=np.arange(num * V),
-            state=np.broadcast_to(state, (num * V, num, 4)),
-            size=others.box[..., 3:].reshape(-1, 2),
-            valid=(others.valid[..., None] & np.eye(num, dtype=bool)[:, None]).reshape(-1, num),
-        )
-        return Recording("moment", tracks, self.lane_map, self.dt, np.zeros((num, 2)))
 
     def _hand_over(self, slots: np.ndarray) -> None:
         super()._hand_over(slots)

@@ -21,7 +21,7 @@ from worldmodel.evaluation.protocol import V1, Episode, Protocol
 from worldmodel.evaluation.protocol import episodes as find_episodes
 from worldmodel.evaluation.truth import Traffic
 from worldmodel.protocols import Knowledge
-from worldmodel.scene import Recording, Renderer, RoadField
+from worldmodel.scene import Recording, Renderer, RoadField, render_moments
 from worldmodel.scene.traffic import MOTORWAY, Scenario, simulate
 
 NUM_FRAMES = 220
@@ -86,8 +86,8 @@ class TrafficVectorEnv(RoadVectorEnv):
         )
         live = np.flatnonzero(~is_recorded)
         if len(live):
-            renderer = Renderer(core.moment(slots[live]), self.raster_spec)
-            image[live] = renderer.render(views[live], np.arange(len(live)), np.full(len(live), -1))
+            now = core.others(slots[live])
+            image[live] = render_moments(views[live], now.box, now.valid, core.lane_map, self.raster_spec)
         return image
 
     def _crop_road(self, slots: Int[np.ndarray, " N"]) -> Float[np.ndarray, "N R HR WR"]:

@@ -137,10 +137,15 @@ def test_the_newest_image_shows_the_others_where_they_are_now():
     env.reset(options={"episode": np.array([0, 1])})
     for _ in range(3):
         observation, *_ = env.step(np.zeros((2, 2)))
-    slots = np.arange(2)
-    fresh = Renderer(env.core.moment(slots), SPEC)
-    drawn = fresh.render(env.core.state[:, :3], slots, np.array([-1, -1]))
-    np.testing.assert_array_equal(observation["image"][:, -1], drawn)
+    for slot in range(2):
+        now = env.core.others(np.array([slot]))
+        box, speed = now.box[now.valid], now.speed[now.valid]
+        state = np.concatenate([box[:, :3], speed[:, None]], axis=1)[:, None]
+        tracks = Tracks(np.arange(len(box)), state, box[:, 3:], np.ones((len(box), 1), dtype=bool))
+        moment = Recording("moment", tracks, env.core.lane_map, 0.1, np.zeros((1, 2)))
+        ego = env.core.state[[slot], :3]
+        drawn = Renderer(moment, SPEC).render(ego, np.array([0]), np.array([-1]))
+        np.testing.assert_array_equal(observation["image"][[slot], -1], drawn)
     assert (observation["image"][:, -1, 1].max(axis=(1, 2)) == 255).all()
 
 

@@ -20,6 +20,7 @@ from worldmodel.scene import (
     comoving_views,
     relative_pose,
     render_boxes,
+    render_moments,
     sample_image,
 )
 
@@ -50,6 +51,17 @@ def supersampled(box: np.ndarray, spec: RasterSpec, factor: int = 8) -> np.ndarr
     u, v = cos * (x - box[0]) + sin * (y - box[1]), cos * (y - box[1]) - sin * (x - box[0])
     inside = (np.abs(u) <= box[3] / 2) & (np.abs(v) <= box[4] / 2)
     return inside.reshape(spec.height, factor, spec.width, factor).mean(axis=(1, 3))
+
+
+def test_moments_are_drawn_as_frames_of_recordings() -> None:
+    recording = make_recording(seed=3, num_vehicles=6, num_frames=30)
+    tracks, frames, egos = recording.tracks, np.array([29, 0, 11, 11]), np.array([2, 0, 5, 1])
+    views = tracks.state[egos, frames, :3]
+    boxes = np.concatenate([tracks.state[:, frames, :3], tracks.size[:, None].repeat(4, axis=1)], axis=2)
+    valid = tracks.valid[:, frames] & (np.arange(6)[:, None] != egos)
+    moments = render_moments(views, boxes.swapaxes(0, 1).astype(np.float64), valid.T, recording.lane_map)
+    np.testing.assert_array_equal(moments, Renderer(recording).render(views, frames, egos))
+    assert moments.any(axis=(0, 2, 3)).all()
 
 
 def test_a_box_on_the_pixel_grid_fills_exactly_its_pixels() -> None:

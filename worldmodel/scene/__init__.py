@@ -18,6 +18,7 @@ from worldmodel.scene.raster import (
     Renderer,
     TorchRenderer,
     render_boxes,
+    render_moments,
     sample_image,
 )
 from worldmodel.scene.road import RoadChannel, RoadField, RoadSpec, draw_road, sample_road
@@ -55,6 +56,7 @@ __all__ = [
     "merge_lane_maps",
     "relative_pose",
     "render_boxes",
+    "render_moments",
     "rollout",
     "sample_image",
     "sample_road",

@@ -8,13 +8,14 @@ covers, taken as the product of two 1-D overlaps in the box's own frame (pixel u
 exact for boxes aligned with the pixels, anti-aliased, without dilation, differentiable. Row 0 is farthest
 ahead, column 0 farthest left, the viewer sits at the centre.
 
-`Renderer` draws recordings on the CPU with numba. `TorchRenderer` and `render_boxes` do it batched on any
-device, differentiably; tests hold the backends together.
+`Renderer` and `render_moments` draw recordings and moments on the CPU with numba. `TorchRenderer` and
+`render_boxes` do it batched on any device, differentiably; tests hold the backends together.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 import torch
@@ -22,11 +23,13 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor
 
+from worldmodel.scene._frame_index import FrameIndex
 from worldmodel.scene._raster_numba import draw_texture, draw_vehicles, mark_covered
 from worldmodel.scene.constant import constant
 from worldmodel.scene.kinematics import relative_pose
+from worldmodel.scene.lane import LaneMap
 from worldmodel.scene.texture import RoadTexture, road_texture
-from worldmodel.scene.track import HEADING, Recording, X, Y
+from worldmodel.scene.track import Recording
 from worldmodel.scene.units import PPUU_METRES_PER_PIXEL
 
 
@@ -75,9 +78,6 @@ class RasterSpec:
 
 DEFAULT_SPEC = RasterSpec()
 
-FrameIndex = tuple[np.ndarray, np.ndarray, np.ndarray]
-"""Where each frame's vehicles start, their rows, their boxes (x, y, cos, sin, half length, half width)."""
-
 
 class Renderer:
     """Draws views of one recording on the CPU, one thread.
@@ -99,8 +99,10 @@ class Renderer:
         self.num_frames = recording.num_frames
         self.coverage = recording.coverage
         self._lane_map = recording.lane_map
-        self._index = _index_frames(recording)
-        self._reach = float(np.hypot(*recording.tracks.size.T).max(initial=0.0) / 2)
+        frames, rows = np.nonzero(recording.tracks.valid.T)
+        pose, size = recording.tracks.state[rows, frames, :3], recording.tracks.size[rows]
+        boxes = np.concatenate([pose, size], axis=1, dtype=np.float64)
+        self._index = FrameIndex.of(boxes, frames, rows, num_frames=recording.num_frames)
 
     @cached_property
     def texture(self) -> RoadTexture:
@@ -138,15 +140,9 @@ class Renderer:
                 f"out has shape {out.shape}, expected at least {where.max(initial=-1) + 1} rows of {shape} "
                 "(channels, height, width)"
             )
-        lane, vehicles, off_road = (
-            spec.channels.index(channel) if channel in spec.channels else -1 for channel in Channel
+        _draw(
+            views, frames, exclude, self._index, texture=lambda: self.texture, spec=spec, out=out, where=where
         )
-        if vehicles >= 0:
-            target = (out, where, vehicles)
-            draw_vehicles(views, frames, exclude, self._index, self._reach, spec.resolution, target)
-        if lane >= 0 or off_road >= 0:
-            frame = (*self.texture.corner, *self.texture.texel)
-            draw_texture(views, self.texture.values, frame, spec.resolution, (out, where, lane, off_road))
         return out
 
     def covered_rows(
@@ -166,6 +162,31 @@ class Renderer:
                 "(0 is the first); shorten the window or move it"
             )
         return frames
+
+
+def render_moments(
+    views: Float[np.ndarray, "N 3"],
+    boxes: Float[np.ndarray, "N V 5"],
+    valid: Bool[np.ndarray, "N V"],
+    lane_map: LaneMap,
+    spec: RasterSpec = DEFAULT_SPEC,
+) -> UInt8[np.ndarray, "N C H W"]:
+    """Returns what each viewer sees of a moment of its own on the same road, on the CPU.
+
+    Args:
+        views: world pose `x, y, heading` of the viewer [m, m, rad].
+        boxes: of the vehicles, `x, y, heading, length, width`.
+        valid: whether there is such a vehicle.
+        lane_map: the road.
+    """
+    frames, rows = np.nonzero(valid)
+    index = FrameIndex.of(boxes[frames, rows], frames, rows, num_frames=len(views))
+    out = np.empty((len(views), len(spec.channels), spec.height, spec.width), dtype=np.uint8)
+    numbers, nobody = np.arange(len(views)), np.full(len(views), -1)
+    views = _contiguous(views, np.float64)
+    texture = partial(road_texture, lane_map, resolution=spec.resolution, margin=spec.length_aside)
+    _draw(views, numbers, nobody, index, texture=texture, spec=spec, out=out, where=numbers)
+    return out
 
 
 class TorchRenderer:
@@ -320,18 +341,28 @@ def _frame_table(recording: Recording, device: torch.device | str) -> tuple[Tens
     return rows.to(device), torch.where(rows.unsqueeze(-1) >= 0, boxes, 0.0).to(device)
 
 
-def _index_frames(recording: Recording) -> FrameIndex:
-    """Returns the vehicles of every frame, adjacent and ordered by `x`."""
-    tracks = recording.tracks
-    frames, rows = np.nonzero(tracks.valid.T)
-    state = tracks.state[rows, frames].astype(np.float64)
-    order = np.lexsort((state[:, X], frames))
-    frames, rows, state = frames[order], rows[order], state[order]
-    cos, sin = np.cos(state[:, HEADING]), np.sin(state[:, HEADING])
-    half_size = tracks.size[rows].astype(np.float64) / 2
-    boxes = np.stack([state[:, X], state[:, Y], cos, sin, half_size[:, 0], half_size[:, 1]], axis=1)
-    offsets = np.searchsorted(frames, np.arange(tracks.num_frames + 1))
-    return offsets.astype(np.int64), rows.astype(np.int64), boxes
+def _draw(
+    views: Float[np.ndarray, "N 3"],
+    frames: Int[np.ndarray, " N"],
+    exclude: Int[np.ndarray, " N"],
+    index: FrameIndex,
+    *,
+    texture: Callable[[], RoadTexture],
+    spec: RasterSpec,
+    out: UInt8[np.ndarray, "M C H W"],
+    where: Int[np.ndarray, " N"],
+) -> None:
+    """Draws the channels of `spec` into rows `where` of `out`; the road's picture is asked for if needed."""
+    lane, vehicles, off_road = (
+        spec.channels.index(channel) if channel in spec.channels else -1 for channel in Channel
+    )
+    if vehicles >= 0:
+        arrays, target = (index.offsets, index.rows, index.boxes), (out, where, vehicles)
+        draw_vehicles(views, frames, exclude, arrays, index.reach, spec.resolution, target)
+    if lane >= 0 or off_road >= 0:
+        road = texture()
+        frame = (*road.corner, *road.texel)
+        draw_texture(views, road.values, frame, spec.resolution, (out, where, lane, off_road))
 
 
 def _contiguous(array: np.ndarray, dtype: type) -> np.ndarray:
