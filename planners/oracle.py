@@ -7,7 +7,8 @@ who enters the road meanwhile, it does not know.
 """
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from typing import TypeVar
 
 import torch
 from jaxtyping import Float
@@ -25,8 +26,10 @@ from worldmodel.scene import (
     rollout,
     step,
 )
-from worldmodel.scene.traffic import advance
+from worldmodel.scene.traffic import Drivers, TrafficState, advance
 from worldmodel.types import Indexed, Obs, Prediction, Rollout
+
+Part = TypeVar("Part", TrafficState, Drivers)
 
 
 @dataclass(frozen=True)
@@ -78,7 +81,8 @@ class OracleWorld:
         """Asks for the traffic."""
         now = obs.state[:, -1]
         start = torch.cat([torch.zeros_like(now[:, :SPEED]), now[:, SPEED:]], dim=-1)
-        return OracleHidden(self.source.traffic(obs), now[:, :SPEED], start, start, obs.size, obs.road)
+        traffic = _those_there(self.source.traffic(obs))
+        return OracleHidden(traffic, now[:, :SPEED], start, start, obs.size, obs.road)
 
     def sample_latent(
         self, hidden: OracleHidden, num_steps: int, generator: Generator | None = None
@@ -153,3 +157,22 @@ class OracleWorld:
         shown = seen.gather(2, nearest[..., None].expand(-1, -1, -1, seen.shape[-1]))
         drawn: Tensor = render_boxes(shown, is_near.gather(2, nearest), self.spec)
         return drawn.unsqueeze(2)
+
+
+def _those_there(traffic: Traffic) -> Traffic:
+    """Returns the traffic without places that nobody has, as few as the fullest scene allows.
+
+    Nothing changes by it: nobody enters while it is imagined, and the vehicles keep their order. Whoever is
+    far away stays: by IDM he is felt, if faintly, at any distance.
+    """
+    state, drivers = traffic.state, traffic.drivers
+    there = state.valid.scatter(1, traffic.ego[:, None], True)
+    num = int(there.sum(1).max())
+    kept = torch.sort((~there).to(torch.uint8), dim=1, stable=True).indices[:, :num]
+
+    def cut(part: Part) -> Part:
+        return replace(part, **{one.name: getattr(part, one.name).gather(1, kept) for one in fields(part)})
+
+    order = torch.arange(num).to(state.order).expand_as(kept)
+    ego = (kept == traffic.ego[:, None]).to(torch.uint8).argmax(1)
+    return replace(traffic, state=replace(cut(state), order=order), drivers=cut(drivers), ego=ego)

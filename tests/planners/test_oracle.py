@@ -155,6 +155,32 @@ def test_step_repeated_is_unroll() -> None:
         torch.testing.assert_close(seen.view, whole.view[:, t])
 
 
+@dataclass
+class WithEmptyPlaces:
+    """The traffic of a stage of one scene, with places that nobody has among the others."""
+
+    stage: Stage
+
+    def traffic(self, obs: Obs) -> Traffic:
+        nobody = (210.0, 1, 0.0)  # just ahead, if he were there
+        ego, *others = QUEUE
+        wider = Stage([nobody, ego, nobody, *others, nobody])
+        valid = torch.tensor([[False, True, False, True, True, True, False]])
+        state = replace(wider.state, valid=valid)
+        return Traffic(state, wider.drivers, torch.tensor([1]), self.stage.curve)
+
+
+def test_places_that_nobody_has_cost_and_change_nothing() -> None:
+    stage = Stage(QUEUE)
+    obs, action = stage.obs(), torch.tensor([[-3.0, 0.0]]).expand(1, 15, 2)
+    full, sparse = OracleWorld(stage, spec=SPEC), OracleWorld(WithEmptyPlaces(stage), spec=SPEC)
+    assert sparse.init(obs).traffic.state.num_vehicles == len(QUEUE)
+    expected = full.unroll(full.init(obs), action, torch.zeros(1, 15, 0))
+    found = sparse.unroll(sparse.init(obs), action, torch.zeros(1, 15, 0))
+    assert torch.equal(found.image, expected.image) and torch.equal(found.ego, expected.ego)
+    assert expected.image.sum() > 100.0
+
+
 def test_the_car_behind_reacts_to_the_plan() -> None:
     """Braking hard makes the follower brake, too: nothing that was predicted once could know."""
     world, obs = OracleWorld(stage := Stage(QUEUE), spec=SPEC), stage.obs()
