@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from tests.ssl.toys import mlp
 from worldmodel.nn import Configured
-from worldmodel.ssl import Adversarial, Critique, EnergyMargin, Logistic, Wasserstein
-from worldmodel.ssl.adversarial import excess_slope
+from worldmodel.ssl import Adversarial, Critique, EnergyMargin, FadingNoise, Logistic, Wasserstein
+from worldmodel.ssl.adversarial import alikeness, excess_slope
 
 Said = Callable[[str], None]
 
@@ -164,10 +164,13 @@ class Rebuilt(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.net = nn.Sequential(mlp(2, 128, 128, 16), mlp(16, 128, 128, 2))
+        self.encoder, self.decoder = mlp(2, 128, 128, 16), mlp(16, 128, 128, 2)
+
+    def code(self, point: Tensor) -> Tensor:
+        return self.encoder(4 * point)
 
     def forward(self, point: Tensor) -> Tensor:
-        return (self.net(4 * point) - point).square().sum(-1)
+        return (self.decoder(self.code(point)) - point).square().sum(-1)
 
 
 class Cloud(Configured):
@@ -205,27 +208,62 @@ def close_to_one(points: Tensor) -> float:
     return (torch.cdist(points, corners()).amin(1) < 0.2).float().mean().item()
 
 
+def ring() -> Tensor:
+    """Points around the places."""
+    return corners()[torch.randint(8, (200,))] + 0.05 * torch.randn(200, 2)
+
+
+def points_made(seed: int) -> tuple[Tensor, Tensor]:
+    """What a generator makes before and after its play with an auto-encoder."""
+    torch.manual_seed(seed)
+    energy, cloud = Rebuilt(), Cloud()
+    before = cloud(2000, ring()).detach()
+    noise = FadingNoise(0.5, num_steps=640)
+    push_up = Adversarial(EnergyMargin(1.0), generator=cloud, noise=noise, pull_away=0.1)
+    play(energy, push_up, ring, num_steps=900, lr=3e-3)
+    return before, cloud(4000, ring()).detach()
+
+
 @pytest.mark.slow
 @pytest.mark.proof("E10")
-def test_an_auto_encoder_as_energy_leads_a_generator_to_the_modes(result: Said) -> None:
-    torch.manual_seed(0)
-    energy, cloud = Rebuilt(), Cloud()
-
-    def ring() -> Tensor:
-        return corners()[torch.randint(8, (200,))] + 0.05 * torch.randn(200, 2)
-
-    before = found_of_eight(cloud(2000, ring()).detach())
-    play(energy, Adversarial(EnergyMargin(1.0), generator=cloud), ring, num_steps=900, lr=3e-3)
-    made = cloud(4000, ring()).detach()
+def test_an_auto_encoder_as_energy_leads_a_generator_to_all_modes(result: Said) -> None:
+    """Measured: eight with seeds 0, 1, 2, 4 and 5, seven with seed 3."""
+    near = []
+    for seed in (0, 1):
+        before, made = points_made(seed)
+        assert found_of_eight(before) <= 2 and found_of_eight(made) == 8
+        near.append(close_to_one(made))
     angle = 2 * math.pi * torch.rand(4000)
     circle = close_to_one(torch.stack([angle.cos(), angle.sin()], dim=-1))
-    found, near = found_of_eight(made), close_to_one(made)
-    assert before <= 2 and circle < 0.6
-    assert found >= 6 and near > 0.75
+    assert min(near) > 0.9 and circle < 0.6
     result(
-        f"{found} of 8 modes on a ring are found, {near:.0%} of what is made is near one (of a full circle "
-        f"{circle:.0%})"
+        f"all 8 modes on a ring are found, with either seed; {min(near):.0%} of what is made is near one "
+        f"(of a full circle {circle:.0%})"
     )
+
+
+def test_noise_fades_while_training_only() -> None:
+    noise, data = FadingNoise(2.0, num_steps=4), torch.zeros(20_000)
+    found = [noise(data).std().item() for _ in range(6)]
+    assert found == pytest.approx([2.0, 1.5, 1.0, 0.5, 0.0, 0.0], abs=0.05)
+    again = FadingNoise(2.0, num_steps=4)
+    again.step.fill_(2)
+    again.eval()
+    assert [again(data).std().item() for _ in range(2)] == pytest.approx([1.0, 1.0], abs=0.05)
+
+
+def test_codes_are_alike_as_far_as_they_point_the_same_way() -> None:
+    assert alikeness(torch.tensor([[1.0, 0.0], [3.0, 0.0]])).item() == pytest.approx(1.0)
+    assert alikeness(torch.tensor([[1.0, 0.0], [-2.0, 0.0]])).item() == pytest.approx(1.0)
+    assert alikeness(torch.tensor([[1.0, 0.0], [0.0, 5.0], [1.0, 1.0]])).item() == pytest.approx(1 / 3)
+
+
+def test_what_pulls_fakes_apart_teaches_the_generator_only() -> None:
+    torch.manual_seed(0)
+    energy, cloud = Rebuilt(), Cloud()
+    Adversarial(EnergyMargin(1.0), generator=cloud, pull_away=0.1)(energy, ring())["alike"].backward()
+    assert all(one.grad is None for one in energy.parameters())
+    assert all(bool((one.grad != 0).any()) for one in cloud.parameters())
 
 
 @pytest.mark.proof("E11")

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from worldmodel.nn import Configured
+from worldmodel.nn import Configured, gather
 from worldmodel.nn.sampler import Energy
 from worldmodel.ssl.density import PushUp
 from worldmodel.ssl.objective import Losses
@@ -119,27 +119,92 @@ def excess_slope(
     return F.relu(length - 1).square().mean()
 
 
+class FadingNoise(Configured):
+    """White noise on the data, less with each step: a generator finds the whole of them, then their modes.
+
+    Without it a generator that starts in a few modes never hears of the others: where there is neither data
+    nor a fake, the energy says nothing (Sonderby et al. 2017 and Arjovsky and Bottou 2017, instance noise).
+
+    Args:
+        std: at the beginning.
+        num_steps: after which there is none; it falls on a line.
+    """
+
+    step: Tensor
+
+    def __init__(self, std: float = 0.5, *, num_steps: int = 500) -> None:
+        super().__init__()
+        self.std, self.num_steps = std, num_steps
+        self.register_buffer("step", torch.zeros((), dtype=torch.long))
+
+    def forward(self, data: Float[Tensor, "B *D"]) -> Float[Tensor, "B *D"]:
+        """Returns noisy data; counts a step while training."""
+        std = self.std * (1 - self.step / self.num_steps).clamp_min(0.0)
+        if self.training:
+            self.step += 1
+        return data + std * torch.randn_like(data)
+
+
 class Adversarial(PushUp):
     """Pushes the energy up at what a generator makes, which itself goes where the energy is low.
 
     Args:
         critique: what they pay.
         generator: a `FrameGenerator` of bounded rows when left out.
+        noise: on the data; None: none.
+        pull_away: weight of what the generator pays for fakes whose codes are alike (`alikeness`; Zhao et al.
+            2017, section 2.4); the energy needs a method `code`. 0: nothing.
     """
 
-    def __init__(self, critique: Critique, *, generator: Configured | None = None) -> None:
+    def __init__(
+        self,
+        critique: Critique,
+        *,
+        generator: Configured | None = None,
+        noise: FadingNoise | None = None,
+        pull_away: float = 0.0,
+    ) -> None:
         super().__init__()
         self.critique = critique
         self.generator = FrameGenerator() if generator is None else generator
+        self.noise, self.pull_away = noise, pull_away
 
     def attach(self, data: Float[Tensor, "B *D"]) -> None:
         self.generator.attach(data)  # type: ignore[operator]
 
     def forward(self, energy: nn.Module, data: Float[Tensor, "B *D"]) -> Losses:
+        data = data if self.noise is None else self.noise(data)
         fake = self.generator(len(data), data)
         told = self.critique.energy_loss(energy, data, fake.detach())
         made = self.critique.generator_loss(frozen(energy)(fake))
-        return {"loss": told + made, "energy": told, "generator": made}
+        losses = {"loss": told + made, "energy": told, "generator": made}
+        if self.pull_away:
+            losses["alike"] = alikeness(gather(frozen(Coding(energy))(fake)))
+            losses["loss"] = losses["loss"] + self.pull_away * losses["alike"]
+        return losses
+
+
+class Coding(nn.Module):
+    """The code of rows, of an energy that has one, as a module of its own.
+
+    Args:
+        energy: offers `code`, `(B, *D)` -> `(B, Z)`.
+    """
+
+    def __init__(self, energy: nn.Module) -> None:
+        super().__init__()
+        self.energy = energy
+
+    def forward(self, rows: Float[Tensor, "B *D"]) -> Float[Tensor, "B Z"]:
+        return self.energy.code(rows)  # type: ignore[operator]
+
+
+def alikeness(code: Float[Tensor, "B Z"]) -> Float[Tensor, ""]:
+    """Returns the mean squared cosine between the codes of two rows: one if all point the same way."""
+    direction = F.normalize(code, dim=1)
+    squares = (direction @ direction.T).square()
+    number = len(code)
+    return (squares.sum() - squares.diagonal().sum()) / (number * (number - 1))
 
 
 def frozen(energy: nn.Module) -> Energy:

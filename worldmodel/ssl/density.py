@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from worldmodel.nn import Configured, MapDecoder, cropped, encode, features_of, stride_of
+from worldmodel.nn import Configured, MapDecoder, cropped, encode, features_of, gather, stride_of
 from worldmodel.ssl.clip import FrameClip
 from worldmodel.ssl.objective import Losses, Objective
 
@@ -53,7 +53,7 @@ class Density(Objective):
         return self.push_up(self.energy(encoder), clip.frames.flatten(0, 1))
 
     def refit(self, encoder: nn.Module, clips: Iterable[FrameClip]) -> None:
-        self.push_up.refit(torch.cat([clip.frames.flatten(0, 1) for clip in clips]))
+        self.push_up.refit(gather(torch.cat([clip.frames.flatten(0, 1) for clip in clips])))
 
     def energy(self, encoder: nn.Module) -> nn.Module:
         """Returns the energy of frames as one module."""
@@ -69,6 +69,10 @@ class FrameEnergy(nn.Module):
 
     def forward(self, frame: Float[Tensor, "B C H W"]) -> Float[Tensor, " B"]:
         return self.head(encode(self.encoder, frame), frame)
+
+    def code(self, frame: Float[Tensor, "B C H W"]) -> Float[Tensor, "B Z"]:
+        """Returns the encoder's map, as a vector."""
+        return encode(self.encoder, frame).flatten(1)
 
 
 class EnergyHead(Configured):
