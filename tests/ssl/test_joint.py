@@ -1,17 +1,12 @@
 """Joint embedding: what two views share is found, what differs is lost, and nothing collapses."""
 
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
 from sklearn.cross_decomposition import CCA
 from torch import Tensor, nn
 
-from worldmodel.app.compose import compose
-from worldmodel.models.checkpoint import build, plain
 from worldmodel.nn import Configured, FrameEncoder
 from worldmodel.ssl import (
     Agreement,
@@ -285,49 +280,3 @@ def test_a_queue_remembers_the_newest() -> None:
     agree.eval()
     agree(torch.ones(2, 1), torch.full((2, 1), 9.0))
     assert agree.queue.max() == 3.0
-
-
-# -- two processes
-
-SYSTEMS = ("siamese", "simclr", "vicreg", "barlow_twins", "sigreg", "temporal_contrast")
-ROWS = 8
-
-
-def gradients(name: str, rows: slice) -> list[Tensor]:
-    torch.manual_seed(0)
-    objective = build(plain(compose("pretrain", [f"ssl={name}"]).ssl))
-    objective.views = FirstTwo()
-    model = Pretraining(FrameEncoder(1, 8), objective, (2, 1, 16, 8))
-    torch.manual_seed(5)
-    model(blobs(ROWS, seed=0)[0][rows])["loss"].backward()
-    return [one.grad for one in model.parameters() if one.grad is not None]
-
-
-class FirstTwo(Neighbours):
-    """Views without chance, so that all processes draw the same."""
-
-    def forward(self, clip: FrameClip):
-        return clip.frames[:, 0], clip.frames[:, 1]
-
-
-def work(rank: int, folder: str) -> None:
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2)
-    half = ROWS // 2
-    for name in SYSTEMS:
-        found = gradients(name, slice(rank * half, (rank + 1) * half))
-        for one in found:
-            dist.all_reduce(one)  # as DDP does
-        if rank == 0:
-            torch.save([one / 2 for one in found], Path(folder) / f"{name}.pt")
-    dist.destroy_process_group()
-
-
-@pytest.mark.slow
-def test_two_processes_have_the_gradients_of_one(tmp_path: Path) -> None:
-    mp.spawn(work, args=(str(tmp_path),), nprocs=2)
-    for name in SYSTEMS:
-        whole = gradients(name, slice(None))
-        halves = torch.load(tmp_path / f"{name}.pt", weights_only=True)
-        for one, other in zip(whole, halves, strict=True):
-            torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-5)

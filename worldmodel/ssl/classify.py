@@ -101,6 +101,8 @@ class Classify(Objective):
     def refit(self, encoder: nn.Module, clips: Iterable[FrameClip]) -> None:
         """Refits the transform; where its classes are others then, the head forgets what it knew of them."""
         if self.transform.refit(encoder, clips):
-            for layer in self.head:
-                if isinstance(layer, nn.Linear):
-                    layer.reset_parameters()
+            with torch.random.fork_rng():
+                torch.manual_seed(0)  # the same in every process
+                for layer in self.head:
+                    if isinstance(layer, nn.Linear):
+                        layer.reset_parameters()

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from worldmodel.nn import encode
+from worldmodel.nn import encode, gather
 from worldmodel.nn.cluster import lloyd, nearest, spread_centres
 from worldmodel.ssl.classify import Question, Transform
 from worldmodel.ssl.clip import FrameClip
@@ -50,7 +50,7 @@ class Clusters(Transform):
         with torch.no_grad():
             label = nearest(self.features(self.slow, frame), self.centres)
             rare = 1 / self.share[label].clamp_min(1e-3)
-        return Question(frame[:, None], label, rare / rare.mean())
+        return Question(frame[:, None], label, rare / gather(rare).mean())
 
     def features(self, encoder: nn.Module, frame: Float[Tensor, "B C H W"]) -> Float[Tensor, "B D"]:
         """Returns the whole map of a frame, as a vector of length one."""
@@ -59,7 +59,7 @@ class Clusters(Transform):
     @torch.no_grad()
     def refit(self, encoder: nn.Module, clips: Iterable[FrameClip]) -> bool:
         self.slow.load_state_dict(encoder.state_dict())
-        rows = torch.cat([self.features(self.slow, clip.frames.flatten(0, 1)) for clip in clips])
+        rows = gather(torch.cat([self.features(self.slow, clip.frames.flatten(0, 1)) for clip in clips]))
         self.centres.copy_(k_means(rows, self.num_clusters))
         label = nearest(rows, self.centres)
         self.share.copy_(torch.bincount(label, minlength=self.num_clusters) / len(label))
@@ -76,7 +76,8 @@ def k_means(rows: Float[Tensor, "N D"], num_clusters: int, *, num_steps: int = 3
     """
     if len(rows) < num_clusters:
         raise ValueError(f"{len(rows)} rows for {num_clusters} clusters; give more batches to refit")
-    centres = spread_centres(rows, num_clusters)
+    generator = torch.Generator(rows.device).manual_seed(0)  # the same in every process
+    centres = spread_centres(rows, num_clusters, generator)
     for _ in range(num_steps):
         centres = lloyd(rows, centres)
         far, owner = torch.cdist(rows, centres).min(1)

@@ -53,8 +53,8 @@ class Counting(Objective):
         height, width = (size // 2 * 2 for size in frame.shape[-2:])
         frame = frame[..., :height, :width]
         quarters = [part for half in frame.chunk(2, dim=-2) for part in half.chunk(2, dim=-1)]
-        parts = torch.stack([self.count(encoder, one) for one in quarters]).sum(0)
-        whole = self.count(encoder, F.avg_pool2d(frame, 2))
+        parts = gather(torch.stack([self.count(encoder, one) for one in quarters]).sum(0))
+        whole = gather(self.count(encoder, F.avg_pool2d(frame, 2)))
         equal = (whole - parts).square().sum(1).mean()
         distance = ((whole.roll(1, 0) - parts).square().sum(1) + 1e-6).sqrt()
         apart = (self.margin - distance).clamp_min(0.0).mean()

@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from worldmodel.nn import Configured
+from worldmodel.nn import Configured, gather
 from worldmodel.nn.lista import LISTA
 from worldmodel.nn.sparse import soft_threshold
 
@@ -125,4 +125,5 @@ class Labels(Configured):
         """Returns the weighted cross-entropy of the clips whose label is known; zero if none is."""
         known = label >= 0
         wrong = F.cross_entropy(self.logits(code, len(label))[known], label[known], reduction="sum")
-        return self.weight * wrong / known.sum().clamp_min(1)
+        share = gather(known.to(code.dtype)).mean().clamp_min(1e-6)
+        return self.weight * wrong / (len(label) * share)

@@ -14,6 +14,7 @@ from worldmodel.nn import (
     cropped,
     encode,
     features_of,
+    gather,
     stride_of,
 )
 from worldmodel.ssl.clip import FrameClip
@@ -82,7 +83,7 @@ class Reconstruct(Objective):
         return losses
 
     def refit(self, encoder: nn.Module, clips: Iterable[FrameClip]) -> None:
-        self.cost.refit(self.source(clip).target for clip in clips)
+        self.cost.refit(gather(self.source(clip).target) for clip in clips)
 
     @torch.no_grad()
     def pictures(self, encoder: nn.Module, clip: FrameClip) -> Frames:
