@@ -16,6 +16,7 @@ from worldmodel.models import (
     TrueContext,
     TrueLatentContext,
 )
+from worldmodel.models.context import mean_and_variance
 from worldmodel.protocols import WorldModel
 from worldmodel.types import Obs, Rollout
 
@@ -112,6 +113,15 @@ def test_learnt_context_reports_disagreement_of_masks() -> None:
     assert context.variance is not None
     assert float(context.variance.max()) > 0
     assert LearntContext(make_model())(make_obs(), 10).variance is None
+
+
+def test_mean_and_variance_of_members() -> None:
+    members = [torch.randn(2, 3, 1, 4, 5, dtype=torch.float64) for _ in range(3)]
+    mean, variance = mean_and_variance(members)
+    torch.testing.assert_close(mean, torch.stack(members).mean(0))
+    torch.testing.assert_close(variance, torch.stack(members).var(0))
+    alike = [torch.full((1, 1, 1, 4, 5), 0.1)] * 3
+    assert [one.unique().tolist() for one in mean_and_variance(alike)] == [[torch.tensor(0.1).item()], [0.0]]
 
 
 def test_learnt_context_is_the_same_at_every_call_and_for_every_batch() -> None:
