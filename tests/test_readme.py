@@ -5,6 +5,7 @@ why in a comment on the line before it: `<!-- not run: needs a GPU -->`.
 """
 
 import re
+import shlex
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,8 +13,10 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import ROOT
+from worldmodel.app.cli import main
 
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+SHELL = ("bash", "console", "sh", "shell", "text", "")
 FENCE = re.compile(
     r"^(?P<indent> *)```(?P<language>\w*)[^\n`]*\n(?P<body>.*?)^ *```", re.MULTILINE | re.DOTALL
 )
@@ -29,11 +32,18 @@ def blocks(text: str, *languages: str) -> Iterator[tuple[int, str]]:
 
 def make_targets(text: str) -> set[str]:
     """Targets of `make` in shell blocks and in inline code."""
-    shell = [body for _, body in blocks(text, "bash", "console", "sh", "shell", "text", "")]
+    shell = [body for _, body in blocks(text, *SHELL)]
     inline = re.findall(r"`([^`\n]+)`", FENCE.sub("", text))
     commands = re.findall(r"^(?:\$ )?(?:.*&& )?make ([^#\n]*)", "\n".join([*shell, *inline]), re.MULTILINE)
     words = [word for command in commands for word in command.split("&&")[0].split()]
     return {word for word in words if re.fullmatch(r"[a-z]+", word)}
+
+
+def commands(text: str) -> list[list[str]]:
+    """Words of each `worldmodel COMMAND ...` in the shell blocks."""
+    lines = [line for _, body in blocks(text, *SHELL) for line in body.replace("\\\n", " ").splitlines()]
+    found = [re.match(r"(?:\$ )?worldmodel (.*)", line) for line in lines]
+    return [shlex.split(one[1], comments=True) for one in found if one]
 
 
 def has_python(page: Path) -> bool:
@@ -57,6 +67,12 @@ def test_make_targets_exist(page: Path) -> None:
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     known = set(re.findall(r"^([a-z]+):", makefile, re.MULTILINE))
     assert make_targets(page.read_text(encoding="utf-8")) <= known
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_commands_can_be_composed(page: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name, *arguments in commands(page.read_text(encoding="utf-8")):
+        assert main([name, "--cfg", "job", *arguments]) == 0, capsys.readouterr().err
 
 
 def test_the_file_map_names_what_exists_and_every_package() -> None:
@@ -84,3 +100,10 @@ def test_make_targets_are_read_from_shell_blocks_and_inline_code() -> None:
         "`make fast` will make sense\n```bash\ngit pull && make lint docs  # make it\nmake demo JOBS=4\n```\n"
     )
     assert make_targets(text) == {"fast", "lint", "docs", "demo"}
+
+
+def test_commands_are_read_from_shell_blocks() -> None:
+    text = (
+        "`worldmodel plan`\n```bash\n$ worldmodel train 'a=\"b c\"' \\\n  d=1  # trains\nworldmodels\n```\n"
+    )
+    assert commands(text) == [["train", 'a="b c"', "d=1"]]

@@ -34,7 +34,7 @@ def test_the_published_table_fits_three_hours() -> None:
 @pytest.mark.slow
 def test_every_configured_stage_can_be_composed() -> None:
     stages = {}
-    for stage in [*configured("full"), *configured("encoders")]:
+    for stage in [*configured("full"), *configured("alone"), *configured("encoders")]:
         kind = [
             one for name, one in stage.labels.items() if name not in ("seed", "of_seed", "train", "trained")
         ]

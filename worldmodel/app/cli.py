@@ -242,7 +242,7 @@ COMMANDS = {
         "results.csv and results.json. Each stage is a command with a run folder below run=; killed and\n"
         "started again, it goes on, and does again only what depends on something that has changed.",
         (
-            ("profile=full", "or quick: a few stages, five minutes"),
+            ("profile=full", "or quick (five minutes), core, alone, encoders"),
             ("scale=1.0", "times the time of every training"),
             ("jobs=2", "stages at a time, each on threads=1"),
             ('only="drive_policy-*"', "these stages, and what they need"),
@@ -318,18 +318,24 @@ def _run(name: str, arguments: list[str]) -> int:
     # Imported here, so that --help does not wait for torch and Hydra.
     from worldmodel.app.compose import compose, show
 
-    if arguments[:2] == ["--cfg", "job"]:
-        print(show(compose(name, arguments[2:])))
-        return 0
+    only_show = arguments[:2] == ["--cfg", "job"]
+    arguments = arguments[2:] if only_show else arguments
     takes = COMMANDS[name].takes
-    if takes and arguments and "=" not in arguments[0] and not arguments[0].startswith("~"):
+    if takes and arguments and not _is_override(arguments[0]):
         arguments = [f"{takes}={_quoted(arguments[0])}", *arguments[1:]]
-    wrong = [argument for argument in arguments if "=" not in argument and not argument.startswith("~")]
+    wrong = [argument for argument in arguments if not _is_override(argument)]
     if wrong:
         return _fail(f"{wrong[0]!r} is no override; write key=value, or see worldmodel {name} --help", 2)
     config = compose(name, arguments)
-    importlib.import_module(f"worldmodel.app.{name}").main(config)
+    if only_show:
+        print(show(config))
+    else:
+        importlib.import_module(f"worldmodel.app.{name}").main(config)
     return 0
+
+
+def _is_override(argument: str) -> bool:
+    return "=" in argument or argument.startswith("~")
 
 
 def _quoted(word: str) -> str:
