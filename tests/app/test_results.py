@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import fields
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -10,14 +11,15 @@ import pytest
 from worldmodel.app.cli import main
 from worldmodel.app.compose import UsageError, compose
 from worldmodel.app.evaluate import with_aliases
-from worldmodel.app.results import CHOICE, chosen, describe, describe_plan
 from worldmodel.app.results import _plain as plain
+from worldmodel.app.results import chosen, describe, describe_plan
 from worldmodel.app.results_table import as_csv, as_markdown, driving_rows, prediction_rows, read_drives
 from worldmodel.app.stage import Stage, expand, fill, stage_of
 from worldmodel.evaluation import EpisodeResult
 from worldmodel.evaluation.table import write_tables
 
 
+@cache
 def configured(profile: str) -> list[Stage]:
     config = compose("results", [f"profile={profile}"])
     return expand(plain(config.stages), plain(config.choices), scale=config.scale)
@@ -166,8 +168,3 @@ def test_the_stages_of_encoders_train_and_drive_with_each() -> None:
     )
     assert "ssl=vicreg" in stages["encoder-vicreg-1"].overrides
     assert "policy=il" in stages["imitator-imitate-temporal_contrast-2"].overrides
-
-
-def test_only_some_episodes_are_other_stages_than_before() -> None:
-    assert describe("evaluate", ["agent=[idm]", "max_episodes=3"]).endswith(CHOICE)
-    assert CHOICE not in describe("evaluate", ["agent=[idm]"]) + describe("train", [])

@@ -23,8 +23,6 @@ from worldmodel.evaluation.table import write_summary
 
 HYDRA = Lock()
 """Hydra composes one configuration at a time."""
-CHOICE = "episodes: evenly spread"
-"""Which ones `max_episodes` means; no configuration says it, and stages that drove the first drive anew."""
 
 
 def main(config: Config) -> None:
@@ -94,8 +92,7 @@ def describe(command: str, overrides: Sequence[str]) -> str:
     """Returns the whole configuration of a command, sorted; what is written there decides what it does."""
     with HYDRA:
         config = compose(command, overrides)
-    text = OmegaConf.to_yaml(config, sort_keys=True).rstrip()
-    return text if config.get("max_episodes") is None else f"{text}\n{CHOICE}"
+    return OmegaConf.to_yaml(config, sort_keys=True).rstrip()
 
 
 def quiet(threads: int) -> dict[str, str]:
