@@ -59,8 +59,11 @@ def test_a_pattern_chooses_stages_with_what_they_need() -> None:
     assert {stage_of(need) for need in found[-1].needs.values()} == {
         f"policy-mpur-both-{one}" for one in (0, 1, 2)
     }
-    with pytest.raises(UsageError, match="matches no stage"):
-        chosen(stages, "drive_policy-nobody-*")
+    several = chosen(stages, ["drive_policy-mpur-both-c", "policy-mpur-both-*"])
+    assert several == found
+    for wrong in ("drive_policy-nobody-*", ["split-both", "drive_policy-nobody-*"]):
+        with pytest.raises(UsageError, match=r"nobody-.*matches no stage"):
+            chosen(stages, wrong)
 
 
 def test_the_plan_is_printed_and_nothing_run(

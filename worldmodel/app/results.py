@@ -50,18 +50,21 @@ def main(config: Config) -> None:
         )
 
 
-def chosen(stages: Sequence[Stage], pattern: str | None) -> list[Stage]:
-    """Returns the stages whose names match, with all that they need, in the given order.
+def chosen(stages: Sequence[Stage], only: str | Sequence[str] | None) -> list[Stage]:
+    """Returns the stages whose names match a pattern or one of several, with all that they need, in order.
 
     Raises:
-        UsageError: there is none.
+        UsageError: a pattern matches none.
     """
-    if pattern is None:
+    if only is None:
         return list(stages)
     by_name = {one.name: one for one in stages}
-    wanted = [one.name for one in stages if fnmatch(one.name, pattern)]
-    if not wanted:
-        raise UsageError(f"only={pattern!r} matches no stage; plan=true lists them")
+    wanted = []
+    for pattern in [only] if isinstance(only, str) else only:
+        matching = [name for name in by_name if fnmatch(name, pattern)]
+        if not matching:
+            raise UsageError(f"only={pattern!r} matches no stage; plan=true lists them")
+        wanted += matching
     found: set[str] = set()
     while wanted:
         name = wanted.pop()
