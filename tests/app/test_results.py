@@ -64,6 +64,8 @@ def test_a_pattern_chooses_stages_with_what_they_need() -> None:
     for wrong in ("drive_policy-nobody-*", ["split-both", "drive_policy-nobody-*"]):
         with pytest.raises(UsageError, match=r"nobody-.*matches no stage"):
             chosen(stages, wrong)
+    with pytest.raises(UsageError, match="matches no stage"):
+        chosen(stages, [])
 
 
 def test_the_plan_is_printed_and_nothing_run(

@@ -54,7 +54,7 @@ def chosen(stages: Sequence[Stage], only: str | Sequence[str] | None) -> list[St
     """Returns the stages whose names match a pattern or one of several, with all that they need, in order.
 
     Raises:
-        UsageError: a pattern matches none.
+        UsageError: a pattern matches none, or there is no pattern.
     """
     if only is None:
         return list(stages)
@@ -65,6 +65,8 @@ def chosen(stages: Sequence[Stage], only: str | Sequence[str] | None) -> list[St
         if not matching:
             raise UsageError(f"only={pattern!r} matches no stage; plan=true lists them")
         wanted += matching
+    if not wanted:
+        raise UsageError("only=[] matches no stage; give patterns, or only=null for all")
     found: set[str] = set()
     while wanted:
         name = wanted.pop()
