@@ -18,6 +18,7 @@ from worldmodel.app.run import Run
 from worldmodel.app.windows import held_out
 from worldmodel.evaluation.prediction import Predictor
 from worldmodel.evaluation.probe import Probe, copied, predict, probe_of
+from worldmodel.evaluation.tracker import ConstantVelocity
 from worldmodel.models import load_model
 from worldmodel.types import Clip
 
@@ -29,10 +30,12 @@ def main(config: Config) -> None:
     require(config, "checkpoint")
     torch.set_num_threads(config.threads)
     probe = probe_of(load_model(config.checkpoint))
-    _, clips = held_out(config, probe, num=config.windows)
+    dataset, clips = held_out(config, probe, num=config.windows)
+    tracker = ConstantVelocity(dataset.recordings, probe.model.history, probe.model.spec)
     run = Run.start(config, "predict")
     with run.timed("score"):
         compared = predictors(probe, num_samples=config.samples, seed=config.seed)
+        compared["constant_velocity"] = tracker
         scores = prediction.score(compared, clips, probe.model)
     dt = probe.model.dt
     run.write(SCORES, prediction.write_scores(scores, dt))
