@@ -10,8 +10,9 @@ import pytest
 from omegaconf import OmegaConf
 
 import worldmodel.app.report
-from worldmodel.app.cli import COMMANDS, main
+from worldmodel.app.cli import main
 from worldmodel.app.compose import UsageError, build, compose
+from worldmodel.app.help import COMMANDS
 
 CONFIGS = Path(str(files("configs")))
 MADE = [name for name in COMMANDS if (CONFIGS / f"{name}.yaml").exists()]
@@ -49,6 +50,11 @@ def test_help_does_not_wait_for_heavy_imports() -> None:
 def test_a_commands_configuration_composes_and_prints(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([name, "--cfg", "job"]) == 0
     assert OmegaConf.create(capsys.readouterr().out) == compose(name)
+
+
+def test_a_configuration_is_printed_wherever_the_option_stands(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", "model.pt", "windows=3", "--cfg", "job"]) == 0
+    assert OmegaConf.create(capsys.readouterr().out) == compose("check", ["checkpoint=model.pt", "windows=3"])
 
 
 def test_an_override_reaches_the_composed_configuration() -> None:
