@@ -21,10 +21,10 @@ from worldmodel.protocols import WorldModel
 from worldmodel.types import Obs, Rollout
 
 
-def make_model(dim: int = 0) -> ForwardModel:
+def make_model(dim: int = 0, *, dropout: float = 0.1) -> ForwardModel:
     torch.manual_seed(1)
     latent = GaussianLatent(16, 16, dim=dim) if dim else None
-    model = ForwardModel(spec=SPEC, history=HISTORY, channels=16, latent=latent)
+    model = ForwardModel(spec=SPEC, history=HISTORY, channels=16, latent=latent, dropout=dropout)
     for part in (model.decoder, *(block.second for block in model.core)):
         torch.nn.init.normal_(part.weight, std=0.05)
     return model.eval().requires_grad_(False)
@@ -113,6 +113,32 @@ def test_learnt_context_reports_disagreement_of_masks() -> None:
     assert context.variance is not None
     assert float(context.variance.max()) > 0
     assert LearntContext(make_model())(make_obs(), 10).variance is None
+
+
+@pytest.mark.parametrize("num_latents", [1, 3])
+def test_without_dropout_members_agree_about_every_future(num_latents: int) -> None:
+    model = make_model(4, dropout=0.0)
+    source = LearntContext(model, num_latents=num_latents, num_masks=3)
+    context = source(make_obs(), 10)
+    assert context.variance is not None
+    assert float(context.variance.max()) == 0.0  # what differs between futures is no doubt of the model's
+    other = LearntContext(model, num_latents=num_latents, num_masks=3, seed=1)(make_obs(), 10)
+    assert float((context.image - other.image).abs().max()) > 1e-3  # yet there is more than one future
+
+
+def test_masks_futures_and_scenes_go_through_the_network_in_one_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, rows = make_model(4), []
+    decode = model.decode
+    monkeypatch.setattr(model, "decode", lambda steps, *rest: rows.append(len(steps)) or decode(steps, *rest))
+    LearntContext(model, num_latents=3, num_masks=4)(make_obs(2), 10)
+    assert rows == [2 * 3 * 4]
+
+
+def test_a_second_member_leaves_the_first_as_it_was() -> None:
+    model, obs = make_model(), make_obs(2)
+    first = LearntContext(model, num_masks=1)(obs, 5).image
+    both = LearntContext(model, num_masks=2)(obs, 5)
+    torch.testing.assert_close(both.variance, 2 * (both.image - first).square())
 
 
 def test_mean_and_variance_of_members() -> None:

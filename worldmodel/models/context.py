@@ -137,21 +137,27 @@ class LearntContext:
     def __call__(self, obs: Obs, num_steps: int) -> Context:
         """Returns the mean prediction; the variance is that of the ensemble's means.
 
-        A member's masks are the same for every scene: a member is one function.
+        A member's masks are the same for every scene: a member is one function. All members meet the same
+        latents, so the variance tells what the model does not know from what nobody can (`split_variance`).
         """
-        device = next(self.model.parameters()).device
-        generator = Generator(device).manual_seed(self.seed)
-        members = [None] if not self.num_masks else range(self.num_masks)
-        memory = self.model.encode(obs)
-        means = []
-        for _ in members:
-            repeated = memory.repeat(self.num_latents)
-            masks = self.model.sample_masks(memory.features[:1], generator) if self.num_masks else None
-            frames = unroll_prior(self.model, repeated, num_steps, generator=generator, masks=masks)
-            means.append(frames.unflatten(0, (-1, self.num_latents)).mean(1))
-        if len(means) == 1:
-            return Context(means[0])
-        return Context(*mean_and_variance(means))
+        generator = Generator(next(self.model.parameters()).device).manual_seed(self.seed)
+        memory, num_members = self.model.encode(obs), max(self.num_masks, 1)
+        future = torch.arange(obs.batch_size, device=memory.speed.device).repeat_interleave(self.num_latents)
+        rows = memory[future.repeat(num_members)]
+        masks = self._masks(memory, len(future), generator)
+        frames = unroll_prior(
+            self.model, rows, num_steps, generator=generator, masks=masks, num_members=num_members
+        )
+        means = frames.unflatten(0, (num_members, -1, self.num_latents)).mean(2)
+        return Context(*mean_and_variance(means.unbind())) if self.num_masks > 1 else Context(means[0])
+
+    def _masks(self, memory: Memory, num_futures: int, generator: Generator) -> Masks | None:
+        """Every row's masks, its member's; drawn member by member, so that further ones change no others."""
+        if not self.num_masks:
+            return None
+        drawn = [self.model.sample_masks(memory.features[:1], generator) for _ in range(self.num_masks)]
+        layers = (torch.cat(layer) for layer in zip(*drawn, strict=True))
+        return [layer.repeat_interleave(num_futures, 0) for layer in layers]
 
 
 class CopyContext:
@@ -277,15 +283,35 @@ def unroll_prior(
     *,
     generator: Generator | None = None,
     masks: Masks | None = None,
+    num_members: int = 1,
 ) -> Float[Tensor, "B T 1 H W"]:
-    """Returns the co-moving future if the ego keeps speed and heading, latents from the prior."""
+    """Returns the co-moving future if the ego keeps speed and heading, latents from the prior.
+
+    Args:
+        num_members: rows are the futures of the first member, then those of the second, and so on; members
+            share a future's random numbers.
+    """
     hidden, steps = memory.features, []
     motion = model.embed_motion(hidden.new_zeros(hidden.shape[0], 4), memory.speed)
     for _ in range(-(-num_steps // model.stride)):
-        hidden = model.advance(hidden, motion, model.latent.prior(hidden, generator), masks)
+        hidden = model.advance(hidden, motion, _shared_prior(model, hidden, generator, num_members), masks)
         steps.append(hidden)
     logits, _ = model.decode(torch.stack(steps, dim=1), memory.newest, masks)
     return logits[:, :num_steps].sigmoid()
+
+
+def _shared_prior(
+    model: ForwardModel, hidden: Tensor, generator: Generator | None, num_members: int
+) -> Float[Tensor, "B Z"]:
+    """Latents of every row, each member's drawn with the same random numbers."""
+    if num_members == 1:
+        return model.latent.prior(hidden, generator)
+    seed = int(torch.randint(2**62, (), generator=generator, device=hidden.device))
+    parts = (
+        model.latent.prior(part, Generator(hidden.device).manual_seed(seed))
+        for part in hidden.chunk(num_members)
+    )
+    return torch.cat(list(parts))
 
 
 def mean_and_variance(members: Sequence[Float[Tensor, "B T 1 H W"]]) -> tuple[Tensor, Tensor]:

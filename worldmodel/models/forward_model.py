@@ -53,7 +53,7 @@ Masks = Sequence[Float[Tensor, "#B C 1 1"]]
 
 
 @dataclass(frozen=True)
-class Memory:
+class Memory(Indexed):
     """What the encoder keeps of an observation.
 
     Attributes:
@@ -68,11 +68,7 @@ class Memory:
 
     def repeat(self, times: int) -> "Memory":
         """Returns every row `times` times, consecutively."""
-        return Memory(
-            self.features.repeat_interleave(times, 0),
-            self.newest.repeat_interleave(times, 0),
-            self.speed.repeat_interleave(times, 0),
-        )
+        return self[torch.arange(len(self.speed), device=self.speed.device).repeat_interleave(times)]
 
 
 @dataclass(frozen=True)
