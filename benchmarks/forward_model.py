@@ -26,6 +26,7 @@ from functools import partial
 import _ppuu
 import _report
 import torch
+from _default import default_model
 from torch import Tensor, nn
 
 from worldmodel.app.source import shipped
@@ -33,7 +34,7 @@ from worldmodel.data import Stats, compute_stats
 from worldmodel.data.datamodule import TrafficDataModule
 from worldmodel.data.dataset import comoving_future, ego_future
 from worldmodel.evaluation.prediction import squared_error
-from worldmodel.models import CoupledModel, EgoSplit, ForwardModel, GaussianLatent, occupancy_loss
+from worldmodel.models import CoupledModel, EgoSplit, GaussianLatent, occupancy_loss
 from worldmodel.scene import Channel, RasterSpec
 from worldmodel.training import CoupledModule, set_motion_normalisation, set_normalisation, warmup_cosine
 from worldmodel.types import Clip
@@ -80,12 +81,12 @@ class PPUULearner:
 
 
 class SplitLearner:
-    """The default split model with a Gaussian latent."""
+    """The split model as `worldmodel train` has it in its second phase, all of the latent's penalty paid."""
 
     history = 10
 
     def __init__(self, stats: Stats) -> None:
-        self.model = ForwardModel(latent=GaussianLatent(32, 16))
+        self.model = default_model()
         set_normalisation(self.model, stats)
 
     def loss(self, clip: Clip) -> Tensor:

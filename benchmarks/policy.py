@@ -3,7 +3,8 @@
 A step of MPUR: 30 imagined steps, costs, uncertainty over dropout copies, gradient to the policy. PPUU's
 (`_ppuu.py` and the policy below) takes batches of 6, 10 copies whose masks are drawn anew at every step, and
 computes gradients of the model's weights that nobody uses. Milliseconds of CPU on one thread, median; rasters
-are drawn before; the weights are random.
+are drawn before; the weights are random. Our model is what `worldmodel train` ends with, latent and all.
+The practice of `policy=mpur` (driving, which PPUU has not) is not part of a step.
 
   ppuu_ms             per sample of PPUU's step
   mpur_ms             of `policy=mpur` (fixed context, 3 copies)
@@ -21,6 +22,7 @@ from itertools import pairwise
 import _ppuu
 import _report
 import torch
+from _default import default_model
 from planner import decision_ms, make_obs
 from torch import Tensor, nn
 
@@ -157,7 +159,7 @@ def main() -> None:
     path = _report.parse(__doc__ or "")
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    model = ForwardModel().eval().requires_grad_(False)
+    model = default_model().eval().requires_grad_(False)
     one = make_obs(model.history, model.spec)
     clip = make_clip(make_obs(model.history, model.spec, num_scenes=BATCH))
     losses = {
