@@ -83,6 +83,13 @@ def test_a_policy_without_its_model_is_one_line(tmp_path: Path, capsys: pytest.C
     assert "add checkpoint=" in error and error.count("\n") == 1
 
 
+def test_several_processes_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(arguments(tmp_path, "il", "checkpoint=null", "devices=2")) == 2
+    error = capsys.readouterr().err
+    assert "devices=2" in error and "one process" in error and error.count("\n") == 1
+    assert not (tmp_path / "run").exists()
+
+
 PRACTICE = "policy.practice={share: 0.5, num_envs: 2, num_ticks: 1}"
 
 

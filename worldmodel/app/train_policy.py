@@ -37,8 +37,13 @@ def main(config: Config) -> None:
 
     Raises:
         UsageError: the loss needs a forward model, and none is given; or it needs what was recorded, and is
-            to practise.
+            to practise; or several processes are to train.
     """
+    if config.devices != 1:
+        raise UsageError(
+            f"devices={config.devices}, but policies train in one process; leave devices=1, and train more "
+            "side by side"
+        )
     if "${checkpoint}" in show(config.module) and config.checkpoint is None:
         raise UsageError(
             "this policy learns in a world model; train one and add checkpoint=RUN/model.pt to the command"
