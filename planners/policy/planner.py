@@ -1,18 +1,18 @@
 """A policy as a planner: the fast one acts at once, the hybrid improves on it."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float
 from torch import Generator, Tensor
 
-from planners.objective import make_objective
 from planners.online import OnlinePlanner, deadline
 from planners.policy.imagine import start_from, travel
 from planners.policy.network import Policy
 from planners.policy.view import view_of
+from worldmodel.protocols import Hidden, WorldModel
 from worldmodel.scene import rollout
-from worldmodel.types import Obs, Plan
+from worldmodel.types import Obs, Plan, Prediction, Rollout
 
 
 class PolicyPlanner:
@@ -49,7 +49,8 @@ class PolicyProposal:
     """The hybrid: the policy drives through the world model, and the planner starts from what it did.
 
     A `WarmPlanner`: inside `RecedingHorizon` the rest of the last plan is a further start. By the planner's
-    objective the plan is never worse than the policy's own drive. The history is read once for both.
+    objective (its `objective_fn`) the plan is never worse than the policy's own drive, which the policy takes
+    in the first future that the planner's model draws. The history is read once for both.
 
     Args:
         policy: proposes.
@@ -80,10 +81,8 @@ class PolicyProposal:
             generator = Generator(obs.state.device).manual_seed(0)
             start = start_from(planner.model, obs, horizon=planner.horizon, generator=generator)
             proposal = torch.stack(list(travel(self.policy, start).actions), dim=1).unsqueeze(1)
-        objective = make_objective(
-            planner.model, planner.cost, obs,
-            hidden=start.hidden, latent=start.latent, discount=planner.discount,
-        )  # fmt: skip
+        read = _Read(planner.model, start.hidden)
+        objective = planner.objective_fn(read, planner.cost, obs, discount=planner.discount)
         starts = proposal if warm_start is None else torch.cat([proposal, warm_start], dim=1)
         speed = obs.state[:, -1, 3]
         found = planner.improve(objective, speed, starts=starts, is_over=is_over)
@@ -94,3 +93,33 @@ class PolicyProposal:
         still = torch.cat([torch.zeros_like(speed)[:, None].expand(-1, 3), speed[:, None]], dim=-1)
         ego = rollout(still, action, planner.model.dt)
         return replace(found, action=action, ego=ego, cost=torch.where(is_better, proposed, found.cost))
+
+
+@dataclass(frozen=True)
+class _Read:
+    """A `WorldModel` that has read the observation already, and is asked about no other."""
+
+    model: WorldModel
+    hidden: Hidden
+
+    @property
+    def dt(self) -> float:
+        return self.model.dt
+
+    def init(self, obs: Obs) -> Hidden:
+        return self.hidden
+
+    def sample_latent(
+        self, hidden: Hidden, num_steps: int, generator: Generator | None = None
+    ) -> Float[Tensor, "B T Z"]:
+        return self.model.sample_latent(hidden, num_steps, generator)
+
+    def step(
+        self, hidden: Hidden, action: Float[Tensor, "B 2"], latent: Float[Tensor, "B Z"]
+    ) -> tuple[Hidden, Prediction]:
+        return self.model.step(hidden, action, latent)
+
+    def unroll(
+        self, hidden: Hidden, action: Float[Tensor, "B T 2"], latent: Float[Tensor, "B T Z"]
+    ) -> Rollout:
+        return self.model.unroll(hidden, action, latent)

@@ -1,15 +1,18 @@
 """Policies as planners: they conform, they are their policy's action, and the hybrid is never worse."""
 
+from functools import partial
+
 import pytest
 import torch
 
-from planners import GradientPlanner, RecedingHorizon, WarmPlanner, make_objective
+from planners import GradientPlanner, RecedingHorizon, WarmPlanner, make_latent_objective, make_objective
 from planners.policy import PolicyPlanner, PolicyProposal, start_from, view_of
 from planners.policy.imagine import travel
+from planners.risk import mean, worst
 from tests.models.factories import HISTORY, SPEC, make_obs
 from tests.planners.policy.factories import make_policy, with_road
 from worldmodel.costs import motorway_cost
-from worldmodel.models import CopyContext, EgoSplit, FixedContext, ForwardModel
+from worldmodel.models import CopyContext, EgoSplit, FixedContext, ForwardModel, GaussianLatent
 from worldmodel.protocols import Planner
 from worldmodel.scene import kinematics
 from worldmodel.types import Obs
@@ -65,6 +68,39 @@ def test_the_hybrid_is_never_worse_than_the_proposal(kind: str, num_iterations: 
         assert proposal.abs().max() > 0.1
         assert (plan.cost <= objective(proposal[:, None])[:, 0] + 1e-5).all()
         torch.testing.assert_close(objective(plan.action[:, None])[:, 0], plan.cost, atol=1e-4, rtol=1e-4)
+
+
+def make_uncertain_world() -> EgoSplit:
+    torch.manual_seed(0)
+    latent = GaussianLatent(channels=8, features=16, dim=4)
+    model = ForwardModel(spec=SPEC, history=HISTORY, channels=8, latent=latent)
+    for part in model.parameters():  # at birth it copies, whatever the latent says
+        torch.nn.init.normal_(part, std=0.1) if part.ndim > 1 else None
+    return EgoSplit(model.eval().requires_grad_(False))
+
+
+def test_the_hybrid_is_never_worse_by_the_risk_that_its_planner_minimises() -> None:
+    world = make_uncertain_world()
+    risky, expected = (partial(make_latent_objective, num_latents=3, risk=risk) for risk in (worst, mean))
+    options = {"horizon": HORIZON, "num_knots": 3, "num_iterations": 1, "objective_fn": risky}
+    for seed in range(3):
+        policy, obs = make_policy(seed=seed, scale=1.0), make_scene(2, relative_speed=-4.0)
+        plan = PolicyProposal(policy, GradientPlanner(world, COST, **options)).plan(obs)
+        start = start_from(world, obs, horizon=HORIZON, generator=torch.Generator().manual_seed(0))
+        proposal = torch.stack(travel(policy, start).actions, dim=1).detach()
+        objective = risky(world, COST, obs, discount=0.99)
+        assert (plan.cost <= objective(proposal[:, None])[:, 0] + 1e-5).all()
+        found = objective(plan.action[:, None])[:, 0]
+        torch.testing.assert_close(found, plan.cost, atol=1e-4, rtol=1e-4)
+        assert (found > expected(world, COST, obs, discount=0.99)(plan.action[:, None])[:, 0] + 1e-3).all()
+
+
+def test_the_hybrid_reads_the_history_once() -> None:
+    hybrid, count = make_hybrid(make_policy()), []
+    init = hybrid.planner.model.init
+    hybrid.planner.model.init = lambda obs: count.append(1) or init(obs)  # type: ignore[method-assign]
+    hybrid.plan(make_scene())
+    assert len(count) == 1
 
 
 def test_a_proposal_that_cannot_be_improved_is_the_plan() -> None:
