@@ -19,7 +19,7 @@ from torch import Generator, Tensor, nn
 
 from planners.policy.imagine import Imagination, ImagineFn, Start, imagine, noise_for
 from planners.policy.network import PolicyNetwork
-from planners.policy.start import StartFn
+from planners.policy.start import ContextStart, StartFn
 from planners.policy.view import VEHICLES, view_of
 from worldmodel import costs
 from worldmodel.costs import DisagreementPenalty, disagreement
@@ -97,6 +97,9 @@ class ImaginedCost:
         discount: of a step.
         extras: further losses of the same drive: `Disagreement`, `Value`.
         imagine_fn: which way the gradient takes.
+
+    Raises:
+        ValueError: on use, the policy draws its actions, and the model knows no chance.
     """
 
     start_fn: StartFn
@@ -117,6 +120,8 @@ class ImaginedCost:
             extra.prepare(clips, history=self.start_fn.history, generator=generator)
 
     def __call__(self, policy: PolicyNetwork, clip: Clip, *, generator: Generator) -> PolicyLoss:
+        if policy.num_noise and isinstance(self.start_fn, ContextStart):
+            self.start_fn.check_latent()
         start = self.start_fn(policy, clip, horizon=self.horizon, generator=generator)
         dream = self.imagine_fn(policy, start, noise=noise_for(policy, start, generator))
         cost = self.cost(dream.rollout)

@@ -62,6 +62,18 @@ class ContextStart:
     def history(self) -> int:
         return self.model.history
 
+    def check_latent(self) -> None:
+        """Checks that the others' future is drawn.
+
+        Raises:
+            ValueError: the model has no latent.
+        """
+        if not self.model.latent.dim:
+            raise ValueError(
+                "this policy draws its actions, and this model has no latent to draw the others' future "
+                "from; train one with latent=local, or take policy=vg"
+            )
+
     def __call__(self, policy: Policy, clip: Clip, *, horizon: int, generator: Generator) -> Start:
         seed = int(torch.randint(2**31, (), generator=generator, device=generator.device))
         source = LearntContext(self.model, num_latents=self.num_latents, num_masks=self.num_masks, seed=seed)
@@ -157,6 +169,9 @@ class Adversarial:
         num_iterations: of Adam.
         learning_rate: Adam's.
         strength: of the pull back to the prior's draw.
+
+    Raises:
+        ValueError: on use, the world has no latent.
     """
 
     cost: Cost
@@ -169,7 +184,9 @@ class Adversarial:
         self, policy: Policy, start: Start, *, clip: Clip, generator: Generator
     ) -> Float[Tensor, "B T Z"]:
         if not start.latent.shape[-1]:
-            return start.latent
+            raise ValueError(
+                "this model has no latent to move; train one with latent=local, or take policy=mpur_split"
+            )
         with torch.no_grad():
             dream = imagine(policy, start, noise=noise_for(policy, start, generator))
         action = dream.rollout.action

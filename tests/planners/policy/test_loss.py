@@ -13,6 +13,7 @@ from planners.policy import (
     Disagreement,
     Distillation,
     ExpertDistance,
+    GaussianHead,
     ImaginedCost,
     Imitation,
     MixtureHead,
@@ -204,6 +205,22 @@ def test_adversarial_latents_cost_more() -> None:
     plain = WorldStart(world, history=HISTORY)(policy, make_window(64), horizon=4, generator=make_generator())
     is_moved = (half.latent != plain.latent).any(-1).any(-1)
     assert 16 < int(is_moved.sum()) < 48
+
+
+def test_adversarial_latents_need_a_latent() -> None:
+    start = WorldStart(EgoSplit(make_model()), history=HISTORY, latent_fn=Adversarial(COST))
+    with pytest.raises(ValueError, match="no latent to move"):
+        start(make_policy(), make_window(), horizon=4, generator=make_generator())
+
+
+def test_a_policy_that_draws_its_actions_learns_in_a_model_with_a_latent() -> None:
+    stochastic = make_model(latent=GaussianLatent(channels=8, features=16, dim=4))
+    drawing, sure = make_policy(GaussianHead(8)), make_policy()
+    for policy, model in ((drawing, stochastic), (sure, stochastic), (sure, make_model())):
+        ImaginedCost(ContextStart(model), COST, horizon=2)(policy, make_window(), generator=make_generator())
+    with pytest.raises(ValueError, match="no latent to draw the others' future"):
+        loss_fn = ImaginedCost(ContextStart(make_model()), COST, horizon=2)
+        loss_fn(drawing, make_window(), generator=make_generator())
 
 
 def test_posterior_latents_are_held_for_a_step_of_the_core() -> None:
