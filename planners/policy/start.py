@@ -142,11 +142,21 @@ class Posterior:
     Attributes:
         model: infers them (`infer_latents`), one for every `stride` steps.
         stride: of the model.
+
+    Raises:
+        ValueError: the model has another.
     """
 
     needs = frozenset({Knowledge.FUTURE})
     model: ForwardModel
-    stride: int = 1
+    stride: int
+
+    def __post_init__(self) -> None:
+        if self.stride != self.model.stride:
+            raise ValueError(
+                f"latents held for stride={self.stride} steps, but a latent of this model lasts "
+                f"{self.model.stride}; add module.loss_fn.start_fn.latent_fn.stride={self.model.stride}"
+            )
 
     def __call__(
         self, policy: Policy, start: Start, *, clip: Clip, generator: Generator

@@ -232,6 +232,8 @@ def test_posterior_latents_are_held_for_a_step_of_the_core() -> None:
     assert start.latent.shape == (2, HORIZON, 4) and inferred.shape == (2, HORIZON // model.stride, 4)
     assert torch.equal(start.latent[:, 0], start.latent[:, model.stride - 1])
     assert not torch.equal(start.latent[:, 0], start.latent[:, model.stride])
+    with pytest.raises(ValueError, match=r"stride=2 steps.* lasts 5"):
+        Posterior(model, stride=2)
 
 
 def test_contexts_are_drawn_anew_for_every_batch() -> None:
