@@ -76,7 +76,7 @@ class LateralInhibition(nn.Module):
 
 
 class ImportedFunction(nn.Module):
-    """A function that a config names by its place, `package.module.function`; called with tensors only.
+    """A function that a config names by its place, `package.module.function`.
 
     Raises:
         TypeError: for anything but a function written in Python.
@@ -90,11 +90,11 @@ class ImportedFunction(nn.Module):
         if not isinstance(self.function, FunctionType):
             raise TypeError(f"{path} is a {type(self.function).__name__}, expected a function")
 
-    def forward(self, z: Tensor) -> Tensor:
-        return self.function(z)
+    def forward(self, *arguments: Any, **options: Any) -> Tensor:
+        return self.function(*arguments, **options)
 
 
-def config_of(function: Callable[[Tensor], Tensor]) -> dict[str, Any]:
+def config_of(function: Callable[..., Tensor]) -> dict[str, Any]:
     """Returns the config of a module, or of a function that can be imported.
 
     Raises:

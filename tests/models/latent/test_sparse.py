@@ -12,7 +12,7 @@ from worldmodel.models.latent import (
     hard_concrete,
     open_probability,
 )
-from worldmodel.nn.sparse import fista, unit_columns
+from worldmodel.nn.sparse import fista, ista, unit_columns
 
 HIDDEN = torch.zeros(2000, 1, 1, 1)
 
@@ -31,9 +31,10 @@ def test_gates_reach_both_ends() -> None:
     torch.testing.assert_close(gates, torch.tensor([0.0, 0.5, 1.0]))
 
 
+@pytest.mark.parametrize("inference", [InnerInference(300), InnerInference(1000, ista)])
 @torch.no_grad()
-def test_z_is_the_code_of_least_energy_and_the_penalty_its_energy() -> None:
-    latent = SparseLatent(4, 4, dim=6, code=3, sparsity=0.4, weight=2.0, inference=InnerInference(300))
+def test_z_is_the_code_of_least_energy_and_the_penalty_its_energy(inference: InnerInference) -> None:
+    latent = SparseLatent(4, 4, dim=6, code=3, sparsity=0.4, weight=2.0, inference=inference)
     hidden, target = torch.randn(2, 5, 4, 8, 8)
     sample = latent.posterior(hidden, target)
     code = latent.head(latent.body(torch.cat([hidden, target], dim=1)))

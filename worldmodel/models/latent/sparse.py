@@ -1,5 +1,7 @@
 """Sparse latents: few entries of z are not zero, by their L1 norm, their number, or competition."""
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -8,6 +10,7 @@ from torch import Generator, Tensor, nn
 from worldmodel.models.latent.base import LatentSample, map_encoder
 from worldmodel.models.latent.discrete import categorical_kl, perturb
 from worldmodel.models.latent.empirical import EmpiricalPrior, SpikeAndSlab
+from worldmodel.nn.regulariser import config_of
 from worldmodel.nn.sparse import fista, lasso_energy, soft_threshold, unit_columns
 
 
@@ -31,17 +34,26 @@ class Shrinkage(nn.Module):
 
 
 class InnerInference(nn.Module):
-    """Inference by optimisation: FISTA on the sparse code's energy; gradients pass through its steps."""
+    """Inference by optimisation of the sparse code's energy; gradients pass through its steps.
 
-    def __init__(self, num_steps: int = 20) -> None:
+    Args:
+        num_steps: of the solver.
+        solver: `worldmodel.nn.fista`, `worldmodel.nn.ista`, or another such function that can be imported.
+    """
+
+    def __init__(self, num_steps: int = 20, solver: Callable[..., Tensor] = fista) -> None:
         super().__init__()
-        self.config = {"_target_": "worldmodel.models.latent.InnerInference", "num_steps": num_steps}
-        self.num_steps = num_steps
+        self.num_steps, self.solver = num_steps, solver
+        self.config = {
+            "_target_": "worldmodel.models.latent.InnerInference",
+            "num_steps": num_steps,
+            "solver": config_of(solver),
+        }
 
     def forward(
         self, code: Float[Tensor, "B D"], dictionary: Float[Tensor, "D Z"], weight: float
     ) -> Float[Tensor, "B Z"]:
-        return fista(code, dictionary, weight, num_steps=self.num_steps)
+        return self.solver(code, dictionary, weight, num_steps=self.num_steps)
 
 
 class SparseLatent(nn.Module):
