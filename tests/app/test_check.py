@@ -1,5 +1,6 @@
 """Checks of models whose faults are known; the command, its files and its one-line errors."""
 
+import functools
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -12,15 +13,27 @@ from tests.app.factories import save_small_store
 from tests.models.factories import HISTORY, HORIZON, SPEC, make_clip
 from worldmodel.app.cli import main
 from worldmodel.evaluation.probe import Findings, copied, manoeuvres, measure, predict, probe_of
-from worldmodel.evaluation.verdict import growth, judge, longest_run
-from worldmodel.models import CoupledModel, ForwardModel, GaussianLatent, save_model
+from worldmodel.evaluation.verdict import growth, judge, judge_latent, longest_run
+from worldmodel.models import (
+    CoupledModel,
+    EnergyGap,
+    ForwardModel,
+    GaussianLatent,
+    Latent,
+    LatentUse,
+    masked_bce,
+    save_model,
+)
+from worldmodel.models.latent import CategoricalLatent, RegularisedLatent
 from worldmodel.scene import kinematics
 from worldmodel.types import Clip
 
 
-def make_model(*, dim: int = 0, std: float = 0.0, dropout: float = 0.1) -> ForwardModel:
+def make_model(*, dim: int = 0, std: float = 0.0, dropout: float = 0.1, categories: int = 0) -> ForwardModel:
     torch.manual_seed(0)
-    latent = GaussianLatent(8, 16, dim=dim) if dim else None
+    latent: Latent | None = GaussianLatent(8, 16, dim=dim) if dim else None
+    if categories:
+        latent = CategoricalLatent(8, 16, groups=2, classes=categories)
     model = ForwardModel(spec=SPEC, history=HISTORY, channels=8, latent=latent, dropout=dropout)
     if std:
         for name, part in model.named_parameters():
@@ -43,12 +56,37 @@ def make_clips(num: int = 2) -> list[Clip]:
     ]
 
 
-def find(model: ForwardModel | CoupledModel, clips: list[Clip]) -> Findings:
-    return measure(probe_of(model), clips, num_samples=2, num_members=2)
+def find(model: ForwardModel | CoupledModel, clips: list[Clip], *, gap_steps: int = 1) -> Findings:
+    return measure(probe_of(model), clips, num_samples=2, num_members=2, gap_steps=gap_steps)
+
+
+@functools.cache
+def copying_findings() -> Findings:
+    """Of an untrained model, to be changed by tests of what is made of findings."""
+    return find(make_model(dim=2), make_clips(2))
+
+
+def no_cost(z: torch.Tensor) -> torch.Tensor:
+    return z.new_zeros(len(z))
+
+
+def make_free_model(clip: Clip, *, num_steps: int) -> ForwardModel:
+    """A model whose z is limited by nothing, which has begun to learn what the clip shows."""
+    torch.manual_seed(0)
+    latent = RegularisedLatent(8, 16, regulariser=no_cost, dim=32, weight=0.0, noise=0.0)
+    model = ForwardModel(spec=SPEC, history=HISTORY, channels=8, depth=1, latent=latent, dropout=0.0)
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.02)
+    target = clip.image[:, HISTORY:, 1:2].float() / 255
+    for _ in range(num_steps):
+        loss = masked_bce(model.unroll_clip(clip).logits, target, clip.covered[:, HISTORY:])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return model.eval().requires_grad_(False)
 
 
 def test_an_untrained_model_is_found_to_be_copying() -> None:
-    found = find(make_model(dim=2), make_clips())
+    found = copying_findings()
     for name in ("model", "shuffled", "posterior", "prior", "zero"):
         np.testing.assert_allclose(found.error[name], found.error["copy"], atol=2e-3)
     answers = {one.name: one for one in judge(found, 0.1, miss=0.5)}
@@ -87,6 +125,55 @@ def test_bounds_that_call_everything_occupied_are_no_answer() -> None:
     answer = {one.name: one for one in judge(nothing, 0.1, miss=0.1)}["bounds"]
     assert answer.numbers["coverage"][-1] == 1.0 and answer.numbers["called_occupied"][-1] == 1.0
     assert answer.verdict.startswith("only by calling everything occupied") and answer.is_good is False
+
+
+@pytest.mark.parametrize(
+    ("posterior", "spread", "off", "verdict"),
+    [
+        (0.01, 0.02, 0.09, "yes: a z that saw the future removes 50 % of the error"),
+        (0.01, 0.02, 0.001, "too free: with it, futures that never happened fit as well"),
+        (0.02, 0.02, 0.001, "too free"),  # the encoder says nothing, descent finds that z fits anything
+        (0.02, 0.02, 0.09, "ignored: a z that saw the future removes 0 % of the error"),
+        (0.01, 0.00, 0.09, "ignored"),
+    ],
+)
+def test_the_verdict_on_the_latent(posterior: float, spread: float, off: float, verdict: str) -> None:
+    def numbers(value: float) -> torch.Tensor:
+        return torch.full((4,), value)
+
+    found = replace(
+        copying_findings(),
+        latent=LatentUse(numbers(posterior), numbers(0.02), numbers(0.03), numbers(spread)),
+        gap=EnergyGap(on=numbers(0.001), off=numbers(off), prior_on=numbers(0.02), prior_off=numbers(0.1)),
+    )
+    answer = judge_latent(found)
+    assert answer.verdict.startswith(verdict)
+    assert answer.is_good == verdict.startswith("yes")
+    assert answer.numbers["energy_gap"]["forgiven"] == pytest.approx(1 - off / 0.1)
+
+
+def test_descent_is_for_latents_that_take_any_value() -> None:
+    """A category half taken is none: such a latent stays what the encoder guessed."""
+    models = [make_model(dim=2, std=0.3, dropout=0.0), make_model(std=0.3, dropout=0.0, categories=3)]
+    energies = []
+    for model in models:
+        gaps = [find(model, make_clips(1), gap_steps=steps).gap for steps in (0, 3)]
+        energies.append([float(gap.on.mean()) for gap in gaps if gap is not None])
+    (guess, descended), (category, same) = energies
+    assert descended < guess and same == category
+
+
+@pytest.mark.slow
+def test_a_latent_without_limit_is_found_too_free_by_descent() -> None:
+    clips = [
+        make_clip(1, seed=seed, relative_speed=speed) for seed, speed in enumerate((-3.0, -1.0, 1.0, 3.0))
+    ]
+    names = ("image", "state", "action", "view", "covered", "size", "road", "origin")
+    clip = replace(clips[0], **{name: torch.cat([getattr(one, name) for one in clips]) for name in names})
+    model = make_free_model(clip, num_steps=90)
+    guessed, descended = (find(model, [clip], gap_steps=steps) for steps in (0, 20))
+    assert guessed.gap is not None and not guessed.gap.is_flat
+    assert judge_latent(descended).verdict.startswith("too free")
 
 
 def test_variance_is_told_apart() -> None:
@@ -149,7 +236,16 @@ def test_what_is_no_world_model_is_refused() -> None:
         probe_of(torch.nn.Linear(1, 1))
 
 
-SMALL = ("threads=1", "windows=6", "stride=5", "batch_size=4", "samples=2", "members=2", "horizon=10")
+SMALL = (
+    "threads=1",
+    "windows=6",
+    "stride=5",
+    "batch_size=4",
+    "samples=2",
+    "members=2",
+    "horizon=10",
+    "gap_steps=1",
+)
 
 
 def save_inputs(folder: Path) -> list[str]:

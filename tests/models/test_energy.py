@@ -10,7 +10,7 @@ from torch import Tensor
 
 from tests.models.factories import HISTORY, SPEC, make_clip
 from worldmodel.models import ForwardModel, GaussianLatent
-from worldmodel.models.diagnosis import energy_gap, exchange_futures, latent_use
+from worldmodel.models.diagnosis import EnergyGap, energy_gap, exchange_futures, latent_use
 from worldmodel.models.energy import (
     ClipEnergy,
     EnergyTerms,
@@ -208,6 +208,15 @@ def test_descent_flattens_the_energy_of_an_unlimited_latent_with_a_blind_encoder
     prior = toy.infer_latents(clips())
     assert not energy_gap(toy, clips(), prior).is_flat
     assert energy_gap(toy, clips(), prior, num_steps=20, lr=1.0).is_flat
+
+
+def test_energy_is_flat_where_a_free_latent_leaves_no_gap_to_retain() -> None:
+    """Blind, such a model is as wrong of either future; with z it is right of both."""
+    blind, fitted = torch.full((4,), 0.02), torch.full((4,), 1e-4)
+    flat = EnergyGap(on=fitted, off=fitted, prior_on=blind + 1e-4, prior_off=blind)
+    assert flat.forgiven == pytest.approx(0.995) and flat.is_flat
+    ignored = EnergyGap(on=blind + 1e-4, off=blind, prior_on=blind + 1e-4, prior_off=blind)
+    assert ignored.gap < 0 and not ignored.is_flat
 
 
 def test_a_model_with_a_dead_expander_ignores_its_latent() -> None:

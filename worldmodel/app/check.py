@@ -48,7 +48,12 @@ def main(config: Config) -> None:
     run = Run.start(config, "check")
     with run.timed("measure"):
         found = measure(
-            probe, clips, num_samples=config.samples, num_members=config.members, seed=config.seed
+            probe,
+            clips,
+            num_samples=config.samples,
+            num_members=config.members,
+            gap_steps=config.gap_steps,
+            seed=config.seed,
         )
     answers = judge(found, probe.model.dt, miss=config.miss)
     run.write("check.json", as_json(answers, found))

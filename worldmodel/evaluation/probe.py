@@ -25,6 +25,7 @@ from worldmodel.models import CopyContext, CoupledModel, CoupledWorld, ForwardMo
 from worldmodel.models.diagnosis import EnergyGap, LatentUse, energy_gap, latent_use
 from worldmodel.models.energy import prior_latents
 from worldmodel.models.forward_model import EDGE
+from worldmodel.models.latent import takes_any_value
 from worldmodel.models.view import move_view
 from worldmodel.scene import Channel, comoving_views, kinematics, relative_pose
 from worldmodel.types import Clip
@@ -32,6 +33,8 @@ from worldmodel.types import Clip
 LANE_WIDTH = 3.7
 """How far the lateral manoeuvres go [m]."""
 NUM_LEVELS = 200
+NUM_DESCENDED = 8
+"""Windows in which z is looked for by gradient: an iteration costs as much as three predictions."""
 MAX_CURVATURE = 0.05
 """[1/m]"""
 
@@ -116,7 +119,7 @@ class Findings:
             (under another window's actions), `posterior`, `prior`, `zero` (single latents).
         response: `{manoeuvre: mean squared change of the prediction against keeping speed}`.
         latent: what z does; None for a model without.
-        gap: energies on and off the data; None for a model without a latent.
+        gap: energies on and off the data, of the first windows; None for a model without a latent.
         variance: spread over latents and over dropout members.
         occupancy: reliability of the mean prediction.
         levels: the same in fine bins.
@@ -138,7 +141,13 @@ class Findings:
 
 
 def measure(
-    probe: Probe, clips: Iterable[Clip], *, num_samples: int = 4, num_members: int = 4, seed: int = 0
+    probe: Probe,
+    clips: Iterable[Clip],
+    *,
+    num_samples: int = 4,
+    num_members: int = 4,
+    gap_steps: int = 20,
+    seed: int = 0,
 ) -> Findings:
     """Returns what the model does with the windows.
 
@@ -147,6 +156,8 @@ def measure(
             and futures, so they should not be of one vehicle.
         num_samples: latents drawn for each window; one if the model has none.
         num_members: draws of dropout masks.
+        gap_steps: of gradient descent in z before energies are compared, in the first batch, up to
+            `NUM_DESCENDED` windows of it; latents that cannot take any value are asked without.
         seed: of latents and masks.
 
     Raises:
@@ -154,14 +165,15 @@ def measure(
     """
     generator = Generator().manual_seed(seed)
     num_samples = num_samples if probe.model.latent.dim else 1
+    batches = [clip for clip in clips if len(clip.size) > 1]
+    if not batches:
+        raise ValueError("no windows to look at: the split is empty or shorter than history + horizon")
     parts = [
         _measure_batch(probe, clip, num_samples=num_samples, num_members=num_members, generator=generator)
-        for clip in clips
-        if len(clip.size) > 1
+        for clip in batches
     ]
-    if not parts:
-        raise ValueError("no windows to look at: the split is empty or shorter than history + horizon")
-    return _merge(parts)
+    first = batches[0][:NUM_DESCENDED]
+    return replace(_merge(parts), gap=_gap(probe, first, num_steps=gap_steps, generator=generator))
 
 
 @torch.no_grad()
@@ -259,7 +271,7 @@ def _measure_batch(
         error={name: squared_error(one, target, covered).double().numpy() for name, one in images.items()},
         response={name: squared_error(one, kept, covered).double().numpy() for name, one in moved.items()},
         latent=latent_use(model, clip, prior, generator=generator) if model.latent.dim else None,
-        gap=energy_gap(model, clip, prior[0], generator=generator) if model.latent.dim else None,
+        gap=None,
         variance=VarianceParts(
             _covered_mean(variance.aleatoric, covered), _covered_mean(variance.epistemic, covered)
         ),
@@ -269,6 +281,14 @@ def _measure_batch(
         catching=catching_threshold(mean, target, covered).double().numpy(),
         cluster=(clip.origin[:, 0] * 1_000_000 + clip.origin[:, 1]).numpy(),
     )
+
+
+def _gap(probe: Probe, clip: Clip, *, num_steps: int, generator: Generator) -> EnergyGap | None:
+    if not probe.model.latent.dim:
+        return None
+    prior = probe.prior(clip, num_samples=1, generator=generator)[0]
+    steps = num_steps if takes_any_value(probe.model.latent) else 0
+    return energy_gap(probe.model, clip, prior, num_steps=steps, generator=generator)
 
 
 def predict_mean(probe: Probe, clip: Clip, latents: Float[Tensor, "N B S Z"]) -> Float[Tensor, "B T 1 H W"]:
@@ -310,7 +330,7 @@ def _merge(parts: Sequence[Findings]) -> Findings:
         error=tables("error"),
         response=tables("response"),
         latent=joined(lambda part: part.latent),
-        gap=joined(lambda part: part.gap),
+        gap=None,
         variance=joined(lambda part: part.variance),
         **{
             name: reduce(add, [getattr(part, name) for part in parts])

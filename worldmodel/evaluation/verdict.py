@@ -96,14 +96,19 @@ def judge_latent(found: Findings) -> Answer:
         "error": {name: float(getattr(use, name).mean()) for name in ("posterior", "prior", "zero")},
         "gain": use.gain,
         "sensitivity": use.sensitivity,
-        "energy_gap": {"inferred": gap.gap, "prior": gap.prior_gap, "retained": gap.retained},
+        "energy_gap": {
+            "inferred": gap.gap,
+            "prior": gap.prior_gap,
+            "retained": gap.retained,
+            "forgiven": gap.forgiven,
+        },
     }
     told = f"a z that saw the future removes {_percent(use.gain)} of the error"
+    if gap.is_flat:  # first: an encoder that says nothing makes a free z look ignored
+        words = f"too free: with it, futures that never happened fit as well ({told})"
+        return Answer("latent", words, False, numbers)
     if use.is_ignored:
         words = f"ignored: {told}, drawing another changes {_percent(use.sensitivity)}"
-        return Answer("latent", words, False, numbers)
-    if gap.is_flat:
-        words = f"too free: with it, futures that never happened fit as well ({told})"
         return Answer("latent", words, False, numbers)
     words = f"yes: {told}, and the true future still fits best in {_percent(gap.accuracy)} of windows"
     return Answer("latent", words, True, numbers)

@@ -49,13 +49,24 @@ class EnergyGap:
 
     @property
     def retained(self) -> float:
-        """Share of the gap that inference leaves: about 1 for a limited z, 0 for one that fits anything."""
+        """Share of the gap that inference leaves: about 1 for a limited z, 0 for one that fits anything.
+
+        Means nothing where `prior_gap` is not positive.
+        """
         return self.gap / max(self.prior_gap, 1e-12)
 
     @property
+    def forgiven(self) -> float:
+        """Share of the energy of other futures that inference removes: 1 for a z that fits anything."""
+        return 1 - float(self.off.mean()) / max(float(self.prior_off.mean()), 1e-12)
+
+    @property
     def is_flat(self) -> bool:
-        """Whether inference of z closes nine tenths of the gap."""
-        return self.retained < 0.1
+        """Whether inference of z closes nine tenths of the gap, or of the energy of other futures.
+
+        A z that carries everything leaves no gap without inference, of which a share could remain.
+        """
+        return self.forgiven > 0.9 or (self.prior_gap > 0 and self.retained < 0.1)
 
 
 @dataclass(frozen=True)
@@ -108,8 +119,9 @@ def energy_gap(
         clip: at least two windows, better from different scenes.
         prior: latents drawn from the prior (`prior_latents(model, clip, num_samples=1)[0]`).
         error_fn: as in `ClipEnergy`.
-        num_steps: of gradient descent from the encoder's guess, for latents that are numbers; 0 takes the
-            guess as it is, and is right for every latent.
+        num_steps: of gradient descent from the encoder's guess, for latents that take any value
+            (`latent.takes_any_value`). 0 takes the guess as it is: possible for every latent, but a bad
+            encoder then hides that z fits anything.
         lr: of the descent.
         generator: draws the encoder's guesses.
     """

@@ -23,6 +23,7 @@ from worldmodel.models.latent.discrete import (
 )
 from worldmodel.models.latent.empirical import CodeBank, EmpiricalPrior, SpikeAndSlab
 from worldmodel.models.latent.gaussian import ConditionalGaussian, GaussianLatent, StandardGaussian
+from worldmodel.models.latent.kind import takes_any_value
 from worldmodel.models.latent.local import LocalLatent
 from worldmodel.models.latent.regularised import RegularisedLatent
 from worldmodel.models.latent.sparse import (
@@ -81,4 +82,5 @@ __all__ = [
     "normal_kl",
     "open_probability",
     "participation_ratio",
+    "takes_any_value",
 ]
