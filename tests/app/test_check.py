@@ -11,14 +11,17 @@ import torch
 
 from tests.app.factories import save_small_store
 from tests.models.factories import HISTORY, HORIZON, SPEC, make_clip
+from worldmodel.app.check_table import inference_table
 from worldmodel.app.cli import main
 from worldmodel.evaluation.probe import Findings, copied, manoeuvres, measure, predict, probe_of
-from worldmodel.evaluation.verdict import growth, judge, judge_latent, longest_run
+from worldmodel.evaluation.verdict import energies_of, growth, judge, judge_latent, longest_run
 from worldmodel.models import (
     CoupledModel,
     EnergyGap,
     ForwardModel,
     GaussianLatent,
+    Inference,
+    InferredLatent,
     Latent,
     LatentUse,
     masked_bce,
@@ -57,7 +60,9 @@ def make_clips(num: int = 2) -> list[Clip]:
 
 
 def find(model: ForwardModel | CoupledModel, clips: list[Clip], *, gap_steps: int = 1) -> Findings:
-    return measure(probe_of(model), clips, num_samples=2, num_members=2, gap_steps=gap_steps)
+    return measure(
+        probe_of(model), clips, num_samples=2, num_members=2, gap_steps=gap_steps, num_candidates=2
+    )
 
 
 @functools.cache
@@ -155,12 +160,33 @@ def test_the_verdict_on_the_latent(posterior: float, spread: float, off: float, 
 def test_descent_is_for_latents_that_take_any_value() -> None:
     """A category half taken is none: such a latent stays what the encoder guessed."""
     models = [make_model(dim=2, std=0.3, dropout=0.0), make_model(std=0.3, dropout=0.0, categories=3)]
-    energies = []
+    gaps, ways = [], []
     for model in models:
-        gaps = [find(model, make_clips(1), gap_steps=steps).gap for steps in (0, 3)]
-        energies.append([float(gap.on.mean()) for gap in gaps if gap is not None])
-    (guess, descended), (category, same) = energies
+        found = [find(model, make_clips(1), gap_steps=steps) for steps in (0, 3)]
+        gaps.append([float(one.gap.on.mean()) for one in found if one.gap is not None])
+        ways.append(judge_latent(found[1]).numbers["inference"])
+    (guess, descended), (category, same) = gaps
     assert descended < guess and same == category
+    assert set(ways[1]) == {"encoder", "search", "minimum", "free_energy"} == set(ways[0]) - {"gradient"}
+    assert ways[0]["gradient"] < ways[0]["encoder"]
+    for one in ways:
+        assert one["minimum"] <= min(one[name] for name in set(one) - {"free_energy"}) + 1e-9
+
+
+def test_ways_to_find_z_are_told_side_by_side() -> None:
+    def energy(*value: float) -> InferredLatent:
+        return InferredLatent(torch.zeros(2, 1, 1), torch.tensor(value))
+
+    inference = Inference(energy(1.0, 2.0), energy(0.5, 2.0), energy(3.0, 1.0), torch.tensor([3.0, 2.0]))
+    expected = {"encoder": 1.5, "gradient": 1.25, "search": 2.0, "minimum": 0.75, "free_energy": 2.5}
+    assert energies_of(inference) == expected
+    found = copying_findings()
+    table = inference_table([judge_latent(replace(found, inference=inference))])
+    assert table is not None and table.rows[1] == ("gradient from the guess", "1.25000")
+    assert len(table.rows) == 5
+    categories = inference_table([judge_latent(replace(found, inference=replace(inference, gradient=None)))])
+    assert categories is not None and [row[0] for row in categories.rows][1] == "search in the prior"
+    assert inference_table([judge_latent(replace(found, latent=None))]) is None
 
 
 @pytest.mark.slow
@@ -265,7 +291,9 @@ def test_the_command_prints_writes_and_draws(tmp_path: Path, capsys: pytest.Capt
     found = json.loads((tmp_path / "run" / "check.json").read_text())
     assert found["windows"] == 6
     assert set(found["answers"]) == {"action", "latent", "range", "occupancy", "spread", "bounds", "growth"}
+    assert set(found["answers"]["latent"]["inference"]) >= {"encoder", "gradient", "search"}
     page = (tmp_path / "run" / "report.html").read_text()
+    assert "gradient from the guess" in page
     assert page.count("<svg") >= 5 and page.count("data:image/png") == 2
     assert main(["report", f"of={tmp_path / 'run'}"]) == 0
     assert (tmp_path / "run" / "report.html").read_text() == page

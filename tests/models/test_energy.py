@@ -166,7 +166,9 @@ def test_ways_of_inference_come_with_their_energies() -> None:
     assert candidates.shape == (3, 4, 2, 4)  # two steps of the core, dim 4
     energy = ClipEnergy(model, clip)
     found = compare_inference(energy, candidates, num_steps=3)
+    assert compare_inference(energy, candidates, num_steps=0).gradient is None
     for way in (found.encoder, found.gradient, found.search):
+        assert way is not None
         torch.testing.assert_close(energy(way.latents).total.detach(), way.energy)
         assert bool((found.minimum <= way.energy).all())
     assert bool((found.free_energy >= found.search.energy - 1e-6).all())

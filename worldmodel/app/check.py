@@ -15,6 +15,7 @@ from rich.table import Column
 from rich.table import Table as Printed
 from torch import Generator
 
+from worldmodel.app.check_table import inference_table
 from worldmodel.app.compose import Config, require, show
 from worldmodel.app.pictures import eventful_windows
 from worldmodel.app.report import write_report
@@ -53,6 +54,7 @@ def main(config: Config) -> None:
             num_samples=config.samples,
             num_members=config.members,
             gap_steps=config.gap_steps,
+            num_candidates=config.candidates,
             seed=config.seed,
         )
     answers = judge(found, probe.model.dt, miss=config.miss)
@@ -127,6 +129,7 @@ def page(
             Section("Answers", table=_answer_table(answers)),
             Section("Error by horizon", LEADS["error"], _error_table(found, dt), (_error_chart(found, dt),)),
             Section("What it depends on", LEADS["use"], media=_use_charts(found, dt)),
+            Section("How z is found", LEADS["inference"], inference_table(answers)),
             Section(
                 "Does it know when it is wrong?",
                 LEADS["honest"],
@@ -150,6 +153,11 @@ LEADS = {
     "use": (
         "The same windows under what another driver did, and with latents that saw the future (posterior), "
         "that did not (prior), and zero. Where curves coincide, what differs between them does not matter."
+    ),
+    "inference": (
+        "Energies of recorded futures, mean over a few windows: by the encoder's guess, by gradient descent "
+        "from there (for latents that may take any value), and by search among draws from the prior. A guess "
+        "far above the descent says that the encoder leaves out what z could say."
     ),
     "honest": (
         "How often pixels were occupied that were predicted with some probability; on the diagonal it is "

@@ -23,7 +23,7 @@ from worldmodel.evaluation.prediction import squared_error
 from worldmodel.evaluation.reliability import Bins, catching_threshold, occupancy_bins, spread_bins
 from worldmodel.models import CopyContext, CoupledModel, CoupledWorld, ForwardModel
 from worldmodel.models.diagnosis import EnergyGap, LatentUse, energy_gap, latent_use
-from worldmodel.models.energy import prior_latents
+from worldmodel.models.energy import ClipEnergy, Inference, compare_inference, prior_latents
 from worldmodel.models.forward_model import EDGE
 from worldmodel.models.latent import takes_any_value
 from worldmodel.models.view import move_view
@@ -120,6 +120,7 @@ class Findings:
         response: `{manoeuvre: mean squared change of the prediction against keeping speed}`.
         latent: what z does; None for a model without.
         gap: energies on and off the data, of the first windows; None for a model without a latent.
+        inference: of z in the same windows, in every way; None for a model without a latent.
         variance: spread over latents and over dropout members.
         occupancy: reliability of the mean prediction.
         levels: the same in fine bins.
@@ -132,6 +133,7 @@ class Findings:
     response: Mapping[str, Float[np.ndarray, "W T"]]
     latent: LatentUse | None
     gap: EnergyGap | None
+    inference: Inference | None
     variance: VarianceParts
     occupancy: Bins
     levels: Bins
@@ -147,6 +149,7 @@ def measure(
     num_samples: int = 4,
     num_members: int = 4,
     gap_steps: int = 20,
+    num_candidates: int = 8,
     seed: int = 0,
 ) -> Findings:
     """Returns what the model does with the windows.
@@ -158,6 +161,7 @@ def measure(
         num_members: draws of dropout masks.
         gap_steps: of gradient descent in z before energies are compared, in the first batch, up to
             `NUM_DESCENDED` windows of it; latents that cannot take any value are asked without.
+        num_candidates: draws from the prior among which z is searched for, in the same windows.
         seed: of latents and masks.
 
     Raises:
@@ -172,8 +176,17 @@ def measure(
         _measure_batch(probe, clip, num_samples=num_samples, num_members=num_members, generator=generator)
         for clip in batches
     ]
-    first = batches[0][:NUM_DESCENDED]
-    return replace(_merge(parts), gap=_gap(probe, first, num_steps=gap_steps, generator=generator))
+    found, first = _merge(parts), batches[0][:NUM_DESCENDED]
+    if not probe.model.latent.dim:
+        return found
+    steps = gap_steps if takes_any_value(probe.model.latent) else 0
+    candidates = probe.prior(first, num_samples=num_candidates, generator=generator)
+    energy = ClipEnergy(probe.model, first, generator=generator)
+    return replace(
+        found,
+        gap=energy_gap(probe.model, first, candidates[0], num_steps=steps, generator=generator),
+        inference=compare_inference(energy, candidates, num_steps=steps),
+    )
 
 
 @torch.no_grad()
@@ -272,6 +285,7 @@ def _measure_batch(
         response={name: squared_error(one, kept, covered).double().numpy() for name, one in moved.items()},
         latent=latent_use(model, clip, prior, generator=generator) if model.latent.dim else None,
         gap=None,
+        inference=None,
         variance=VarianceParts(
             _covered_mean(variance.aleatoric, covered), _covered_mean(variance.epistemic, covered)
         ),
@@ -281,14 +295,6 @@ def _measure_batch(
         catching=catching_threshold(mean, target, covered).double().numpy(),
         cluster=(clip.origin[:, 0] * 1_000_000 + clip.origin[:, 1]).numpy(),
     )
-
-
-def _gap(probe: Probe, clip: Clip, *, num_steps: int, generator: Generator) -> EnergyGap | None:
-    if not probe.model.latent.dim:
-        return None
-    prior = probe.prior(clip, num_samples=1, generator=generator)[0]
-    steps = num_steps if takes_any_value(probe.model.latent) else 0
-    return energy_gap(probe.model, clip, prior, num_steps=steps, generator=generator)
 
 
 def predict_mean(probe: Probe, clip: Clip, latents: Float[Tensor, "N B S Z"]) -> Float[Tensor, "B T 1 H W"]:
@@ -331,6 +337,7 @@ def _merge(parts: Sequence[Findings]) -> Findings:
         response=tables("response"),
         latent=joined(lambda part: part.latent),
         gap=None,
+        inference=None,
         variance=joined(lambda part: part.variance),
         **{
             name: reduce(add, [getattr(part, name) for part in parts])

@@ -15,6 +15,7 @@ from worldmodel.evaluation.reliability import (
     spread_ratio,
 )
 from worldmodel.evaluation.statistics import Interval, bootstrap_mean, paired_difference
+from worldmodel.models import Inference
 
 QUESTIONS = {
     "action": "is the action used?",
@@ -102,6 +103,7 @@ def judge_latent(found: Findings) -> Answer:
             "retained": gap.retained,
             "forgiven": gap.forgiven,
         },
+        "inference": energies_of(found.inference) if found.inference else {},
     }
     told = f"a z that saw the future removes {_percent(use.gain)} of the error"
     if gap.is_flat:  # first: an encoder that says nothing makes a free z look ignored
@@ -112,6 +114,17 @@ def judge_latent(found: Findings) -> Answer:
         return Answer("latent", words, False, numbers)
     words = f"yes: {told}, and the true future still fits best in {_percent(gap.accuracy)} of windows"
     return Answer("latent", words, True, numbers)
+
+
+def energies_of(found: Inference) -> dict[str, float]:
+    """Returns the mean energy over windows by each way of inferring z, and of what remains without z.
+
+    `minimum` is the least of each window; `gradient` is left out where no step was taken.
+    """
+    ways = {"encoder": found.encoder, "gradient": found.gradient, "search": found.search}
+    energies = {name: one.energy for name, one in ways.items() if one is not None}
+    energies |= {"minimum": found.minimum, "free_energy": found.free_energy}
+    return {name: float(one.mean()) for name, one in energies.items()}
 
 
 def judge_range(found: Findings, dt: float) -> Answer:

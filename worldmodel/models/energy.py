@@ -49,18 +49,22 @@ class LatentModel(Protocol):
 
 @dataclass(frozen=True)
 class Inference:
-    """What three ways of inferring z have found, and the free energy of the candidates that were searched."""
+    """What three ways of inferring z have found, and the free energy of the candidates that were searched.
+
+    Attributes:
+        gradient: None where no step was taken.
+    """
 
     encoder: InferredLatent
-    gradient: InferredLatent
+    gradient: InferredLatent | None
     search: InferredLatent
     free_energy: Float[Tensor, " B"]
 
     @property
     def minimum(self) -> Float[Tensor, " B"]:
         """`F(x, y) = min_z E`, as far as it was found."""
-        found = [self.encoder.energy, self.gradient.energy, self.search.energy]
-        return torch.stack(found).amin(0)
+        found = (self.encoder, self.gradient, self.search)
+        return torch.stack([one.energy for one in found if one is not None]).amin(0)
 
 
 class ClipEnergy:
@@ -125,14 +129,14 @@ def compare_inference(
 
     Args:
         candidates: samples of the prior (`prior_latents`).
-        num_steps, lr: of the gradient descent.
+        num_steps, lr: of the gradient descent; 0 steps leave it out, for latents that cannot take any value.
         inverse_temperature: `b` of the free energy, in units of 1 / energy; 1000 is right for squared errors
             per pixel, which differ in the third decimal.
     """
     found, energies = infer_by_search(energy, candidates)
     return Inference(
         encoder=infer_by_encoder(energy),
-        gradient=infer_by_gradient(energy, energy.guess, num_steps=num_steps, lr=lr),
+        gradient=infer_by_gradient(energy, energy.guess, num_steps=num_steps, lr=lr) if num_steps else None,
         search=found,
         free_energy=free_energy(energies, inverse_temperature=inverse_temperature),
     )
