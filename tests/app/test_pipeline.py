@@ -96,6 +96,19 @@ def test_a_change_reruns_what_depends_on_it(tmp_path: Path) -> None:
     assert diary(tmp_path) == ["of-a", "of-b"]
 
 
+def test_what_is_done_is_known_without_running_anything(tmp_path: Path) -> None:
+    stages = [make("a"), make("b"), make("last", "cat {a}/out > $run/out", a="a")]
+    assert pipeline(tmp_path).done(stages) == set()
+    run(tmp_path, stages)
+    assert pipeline(tmp_path).done(stages) == {"a", "b", "last"}
+    diary(tmp_path)
+    stages[0] = make("a", "echo other > $run/out")  # changed, so what needs it is not done either
+    assert pipeline(tmp_path).done(stages) == {"b"}
+    (tmp_path / "b" / "out").write_text("touched")
+    assert pipeline(tmp_path).done(stages) == set()
+    assert diary(tmp_path) == []
+
+
 def test_a_failed_stage_takes_along_only_those_that_need_it(tmp_path: Path) -> None:
     stages = [
         make("bad", "echo something; echo the reason >&2; exit 3"),

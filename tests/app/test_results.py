@@ -30,6 +30,9 @@ def test_the_published_table_fits_three_hours() -> None:
     seconds = sum(one.seconds for one in stages)
     assert 2.0 < seconds / 2 / 3600 < 3.0
     assert f"{len(stages)} stages, {seconds:.0f} s" in describe_plan(stages, jobs=2)
+    begun = describe_plan(stages, jobs=2, done={stages[0].name})
+    assert f"     done  {stages[0].name}  worldmodel train" in begun
+    assert f"1 are done, {(seconds - stages[0].seconds) / 7200:.1f} h are left" in begun
     assert sum(one.seconds for one in configured("quick")) < 0.15 * seconds
 
 

@@ -235,7 +235,7 @@ COMMANDS = {
             ("scale=1.0", "times the time of every training"),
             ("jobs=2", "stages at a time, each on threads=1"),
             ('only="drive_policy-*"', "these stages, and what they need"),
-            ("plan=true", "list the stages, run none"),
+            ("plan=true", "list the stages and which are done, run none"),
             ("mona=FOLDER us101_c=FILE", "the recordings that do not ship"),
             ("run=runs/results", "write there"),
         ),

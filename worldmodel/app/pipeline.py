@@ -117,6 +117,15 @@ class Pipeline:
                 raise
         return {one.name: outcomes[one.name] for one in stages}
 
+    def done(self, stages: Sequence[Stage]) -> set[str]:
+        """Returns the names of those whose results are there, and would not be made anew by `run`."""
+        found: set[str] = set()
+        for stage in stages:
+            needed = {stage_of(one) for one in stage.needs.values()}
+            if needed <= found and self._is_done(stage, self._key(stage)):
+                found.add(stage.name)
+        return found
+
     def stop(self) -> None:
         """Interrupts the running processes and starts no more."""
         self._stopped.set()
@@ -161,9 +170,8 @@ class Pipeline:
         try:
             with self._locked(stage) as lock:
                 key = self._key(stage)
-                record = self._read(stage)
-                if record.get("key") == key and self._is_whole(stage, record):
-                    return Outcome("cached", record["seconds"])
+                if self._is_done(stage, key):
+                    return Outcome("cached", self._read(stage)["seconds"])
                 return self._execute(stage, key, lock)
         except (ValueError, OSError) as error:
             return Outcome("failed", reason=" ".join(str(error).split()))
@@ -218,10 +226,11 @@ class Pipeline:
         outputs = self._read_name(name).get("outputs", {})
         return outputs.get(file) if file else outputs
 
-    def _is_whole(self, stage: Stage, record: Mapping[str, Any]) -> bool:
-        folder = self.folder / stage.name
-        return "outputs" in record and all(
-            (folder / one).is_file() and _digest(folder / one) == record["outputs"].get(one)
+    def _is_done(self, stage: Stage, key: str) -> bool:
+        """Whether the stage ended with this key, and what it left is there and as it was."""
+        folder, record = self.folder / stage.name, self._read(stage)
+        return record.get("key") == key and all(
+            (folder / one).is_file() and _digest(folder / one) == record.get("outputs", {}).get(one)
             for one in stage.outputs
         )
 

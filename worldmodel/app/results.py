@@ -6,7 +6,7 @@ on; what has not changed is not done again.
 
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from fnmatch import fnmatch
 from pathlib import Path
 from threading import Lock
@@ -32,13 +32,13 @@ def main(config: Config) -> None:
         ValueError: a stage failed; what could be made without it is made.
     """
     stages = chosen(expand(_plain(config.stages), _plain(config.choices), scale=config.scale), config.only)
-    if config.plan:
-        print(describe_plan(stages, jobs=config.jobs))
-        return
     folder, begin = Path(config.run), time.monotonic()
     pipeline = Pipeline(
         folder, argv=process, describe=describe, jobs=config.jobs, environment=quiet(config.threads)
     )
+    if config.plan:
+        print(describe_plan(stages, jobs=config.jobs, done=pipeline.done(stages)))
+        return
     outcomes = pipeline.run(stages)
     write_tables(config, stages, outcomes, seconds=time.monotonic() - begin)
     print(folder / "results.md")
@@ -76,16 +76,19 @@ def chosen(stages: Sequence[Stage], only: str | Sequence[str] | None) -> list[St
     return [one for one in stages if one.name in found]
 
 
-def describe_plan(stages: Sequence[Stage], *, jobs: int) -> str:
-    """Returns the stages and how long they should take, as text."""
+def describe_plan(stages: Sequence[Stage], *, jobs: int, done: Collection[str] = ()) -> str:
+    """Returns the stages and how long they should take, as text; `done` are those that are there already."""
     lines = [
-        f"{one.seconds:7.0f} s  {one.name}  worldmodel {one.command} {' '.join(one.overrides)}"
+        f"{'done' if one.name in done else f'{one.seconds:.0f} s':>9s}  {one.name}  worldmodel {one.command} "
+        + " ".join(one.overrides)
         for one in stages
     ]
     total = sum(one.seconds for one in stages)
-    return "\n".join(
-        [*lines, f"{len(stages)} stages, {total:.0f} s, {total / jobs / 3600:.1f} h with {jobs} at a time"]
-    )
+    left = sum(one.seconds for one in stages if one.name not in done)
+    end = f"{len(stages)} stages, {total:.0f} s, {total / jobs / 3600:.1f} h with {jobs} at a time"
+    if done:
+        end += f"; {len(done)} are done, {left / jobs / 3600:.1f} h are left"
+    return "\n".join([*lines, end])
 
 
 def process(command: str, overrides: Sequence[str]) -> list[str]:
