@@ -140,6 +140,11 @@ def test_refuses_clips_drawn_from_elsewhere_and_other_rasters() -> None:
         CoupledModel(spec=RasterSpec(height=24, width=24))
 
 
+def test_refuses_a_latent_for_another_number_of_channels() -> None:
+    with pytest.raises(ValueError, match="set latent.features to model.channels"):
+        CoupledModel(channels=8, latent=GaussianLatent(8, 16))
+
+
 def test_reads_the_frames_that_its_lags_name() -> None:
     model, obs = make_model(lags=(0, 2)), make_obs()
     world, action, latent = CoupledWorld(model), make_action(steps=1), torch.zeros(2, 1, 0)

@@ -129,6 +129,7 @@ class CoupledModel(nn.Module):
         )
         self.motion_decoder = MotionHead(hidden, width, self.cells)
         if self.latent.dim:
+            _check_features(self.latent, channels)
             self.expander = nn.Linear(self.latent.dim, size)
             self.target_encoder = encoder(num, self.features)
             self.summary = mlp(size, width, channels * SUMMARY[0] * SUMMARY[1])
@@ -374,6 +375,15 @@ def _cells(spec: RasterSpec) -> tuple[int, int]:
             "them four times, expected at least 32 x 16"
         )
     return spec.height // 8, spec.width // 8
+
+
+def _check_features(latent: Latent, channels: int) -> None:
+    features = latent.config.get("features", channels)
+    if features != channels:
+        raise ValueError(
+            f"the latent reads {features} features of the future, but this model summarises it in {channels} "
+            "channels; set latent.features to model.channels"
+        )
 
 
 def _per_row(mask: Float[Tensor, "B C 1 1"], times: int) -> Float[Tensor, "B2 C 1 1"]:
