@@ -121,6 +121,11 @@ class RoadVectorEnv(VectorEnv[Observation, np.ndarray, np.ndarray]):
     def protocol(self) -> Protocol:
         return self.core.protocol
 
+    @property  # type: ignore[misc]  # Gymnasium's can be set
+    def np_random(self) -> tuple[np.random.Generator, ...]:  # type: ignore[override]
+        """Random numbers of each slot, which choose its next episode; as in `SyncVectorEnv`."""
+        return tuple(self._generators)
+
     def others(self, slots: Int[np.ndarray, " N"]) -> Others:
         """Returns everybody but the egos of `slots`, at their newest frames: for privileged agents."""
         return self.core.others(slots)

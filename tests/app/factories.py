@@ -1,10 +1,18 @@
-"""A store small enough to drive in a test, and checkpoints of untrained models."""
+"""A store small enough to drive in a test, checkpoints of untrained models, and how trainings are killed."""
 
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from worldmodel.data import Span, Split, make_recording, save_store
 from worldmodel.models import ForwardModel, save_forward_model
 from worldmodel.scene import RasterSpec
+from worldmodel.training import TimeBudget
+
+
+class KilledError(BaseException):
+    """Stands for a kill: nothing of ours catches it."""
 
 
 def save_small_store(folder: Path, *, test: bool = True) -> Path:
@@ -22,3 +30,17 @@ def save_model(path: Path, *, spec: RasterSpec | None = None) -> Path:
     """Writes an untrained checkpoint."""
     save_forward_model(ForwardModel(spec=spec, channels=8), path)
     return path
+
+
+def kill_at(monkeypatch: pytest.MonkeyPatch, steps: int) -> None:
+    """Kills the training after so many steps of this process, in the middle of the last."""
+    left = [steps]
+    count = TimeBudget.on_train_batch_end
+
+    def killing(self: TimeBudget, *args: Any) -> None:
+        count(self, *args)
+        left[0] -= 1
+        if not left[0]:
+            raise KilledError
+
+    monkeypatch.setattr(TimeBudget, "on_train_batch_end", killing)

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 import torch
 
+from tests.app.factories import KilledError, kill_at
 from worldmodel.app.cli import main
 from worldmodel.data import Span, Split, make_recording, save_store
 from worldmodel.models import load_model, read_checkpoint
-from worldmodel.training import TimeBudget
 from worldmodel.training.csv_logger import read_metrics
 
 TINY = (
@@ -24,10 +24,7 @@ TINY = (
     "resume_every=4", "phases.0.num_steps=8", "phases.1.num_steps=6", "uncertainty.num_batches=1",
 )  # fmt: skip
 PHASES = ("deterministic", "latent")
-
-
-class KilledError(BaseException):
-    """Stands for a kill: nothing of ours catches it."""
+LOSS = "train/error"
 
 
 @pytest.fixture(scope="module")
@@ -52,20 +49,6 @@ def weights(path: Path) -> dict[str, Any]:
     return load_model(path).state_dict()
 
 
-def kill_at(monkeypatch: pytest.MonkeyPatch, steps: int) -> None:
-    """Kills the training after so many steps of this process, in the middle of the last."""
-    left = [steps]
-    count = TimeBudget.on_train_batch_end
-
-    def killing(self: TimeBudget, *args: Any) -> None:
-        count(self, *args)
-        left[0] -= 1
-        if not left[0]:
-            raise KilledError
-
-    monkeypatch.setattr(TimeBudget, "on_train_batch_end", killing)
-
-
 def test_killed_again_and_again_a_training_takes_the_same_steps(
     store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -83,6 +66,35 @@ def test_killed_again_and_again_a_training_takes_the_same_steps(
     whole, killed = (weights(tmp_path / name / "model.pt") for name in ("whole", "killed"))
     assert all(torch.equal(whole[name], killed[name]) for name in whole)
     assert not (tmp_path / "killed" / "training.pt").exists()
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        ("uncertainty.num_batches=1",),
+        (
+            "model=coupled_small",
+            "model.features=[4,8,8]",
+            "model.lags=[0,1]",
+            "model.spec.width=16",
+            "latent.features=8",
+        ),
+    ],
+    ids=("small", "coupled_small"),
+)
+def test_mixed_precision_learns_about_the_same(model: tuple[str, ...], store: Path, tmp_path: Path) -> None:
+    small = [one for one in TINY if not one.startswith("uncertainty")]
+    for name, precision in (("single", "32-true"), ("mixed", "bf16-mixed")):
+        words = [f"data.path={store}", f"run={tmp_path / name}", *small, *model, f"precision={precision}"]
+        assert main(["train", *words, "phases.0.num_steps=3", "phases.1.num_steps=1"]) == 0
+    single, mixed = (
+        [error for _, error in read_metrics(tmp_path / name / "metrics/deterministic/metrics.csv")[LOSS]]
+        for name in ("single", "mixed")
+    )
+    assert mixed == pytest.approx(single, rel=0.05)
+    one, other = (weights(tmp_path / name / "model.pt") for name in ("single", "mixed"))
+    assert any(not torch.equal(one[name], other[name]) for name in one)
+    assert all(weight.dtype != torch.bfloat16 for weight in other.values())
 
 
 def test_the_best_weights_are_kept_where_that_is_asked_for(store: Path, tmp_path: Path) -> None:

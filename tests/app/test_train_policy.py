@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from planners.policy import PolicyNetwork
+from tests.app.factories import KilledError, kill_at
 from worldmodel import load
 from worldmodel.app.cli import main
 from worldmodel.app.compose import UsageError, compose
@@ -110,6 +111,32 @@ def test_every_policy_practises_only_if_it_can(policy: str) -> None:
     needs = policy in ("il", "mper", "mpur_posterior")
     with pytest.raises(UsageError) if needs else nullcontext():
         check_practice(compose("train", [f"policy={policy}", "checkpoint=model.pt", PRACTICE]))
+
+
+@pytest.mark.parametrize("policy", ["il", "vg"])
+def test_killed_again_and_again_a_policy_takes_the_same_steps(
+    policy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the policy has got to while practising (`vg`) is kept, too."""
+    options = ["phases.0.num_steps=6", "resume_every=2", "validation.every=2", "policy.horizon=5"]
+    options += ["policy.practice={share: 0.5, num_envs: 2, num_ticks: 9}"] if policy == "vg" else []
+
+    def train(run: str) -> int:
+        return main(arguments(tmp_path, policy, *options, f"run={tmp_path / run}"))
+
+    assert train("whole") == 0
+    for steps in (4, 2):  # the second time, after a training that carried on
+        with monkeypatch.context() as patch:
+            kill_at(patch, steps)
+            with pytest.raises(KilledError):
+                train("killed")
+    assert torch.load(tmp_path / "killed" / "training.pt", weights_only=True)["step"] == 2
+    assert train("killed") == 0
+    whole, killed = (
+        read_metrics(tmp_path / run / "metrics" / "policy" / "metrics.csv") for run in ("whole", "killed")
+    )
+    assert [step for step, _ in whole["train/loss"]] == list(range(6))
+    assert killed == whole
 
 
 @pytest.mark.slow

@@ -1,5 +1,7 @@
 """Own situations in the batches: they come from the planner's own driving, and only so many."""
 
+import copy
+
 import pytest
 import torch
 
@@ -64,6 +66,33 @@ def test_it_drives_on_from_batch_to_batch_and_begins_anew_when_it_is_over() -> N
     assert frames == sorted(frames) and frames[0] < frames[2]
     later = [practice(batch).origin[:3, 2].min().item() for _ in range(20)]  # longer than any episode
     assert min(later) < frames[2]
+
+
+class Hesitate:
+    """Brakes the more the faster it is, so that egos do not stay alike."""
+
+    def reset(self, seed: int | None = None) -> None: ...
+
+    def plan(self, obs: Obs) -> Plan:
+        action = torch.zeros(obs.batch_size, 1, 2)
+        action[:, 0, 0] = -0.2 * obs.state[:, -1, SPEED]
+        return Plan(action, torch.zeros(obs.batch_size, 1, 4), torch.zeros(obs.batch_size))
+
+
+@pytest.mark.parametrize("num_batches", [1, 4, 17])
+def test_from_its_state_it_makes_the_last_batch_and_those_after_it_again(num_batches: int) -> None:
+    batch = make_batch()
+    whole = Practice(Hesitate(), make_env(), share=0.5, num_ticks=5)
+    made = [whole(batch) for _ in range(num_batches)]
+    state = copy.deepcopy(whole.state_dict())
+    made = [made[-1], *(whole(batch) for _ in range(12))]
+    begun = Practice(Hesitate(), make_env(), share=0.5, num_ticks=5)
+    begun.load_state_dict(state)
+    for expected in made:
+        found = begun(batch)
+        for name in ("image", "state", "road", "origin"):
+            assert torch.equal(getattr(found, name), getattr(expected, name))
+    assert len(begun.state_dict()["action"]) <= RECORDING.num_frames  # as far back as an episode reaches
 
 
 def test_an_observation_is_the_history_of_its_window() -> None:

@@ -1,6 +1,6 @@
 """One phase of a training: a Lightning fit that begins where an earlier, killed one of the folder got to."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -13,7 +13,15 @@ from worldmodel.app.run import Run
 from worldmodel.data import Store
 from worldmodel.data.datamodule import TrafficDataModule
 from worldmodel.scene import RasterSpec
-from worldmodel.training import KeepBest, Resume, StepSeeds, TimeBudget, TrainingState, compile_parts
+from worldmodel.training import (
+    KeepBest,
+    Resume,
+    Stateful,
+    StepSeeds,
+    TimeBudget,
+    TrainingState,
+    compile_parts,
+)
 
 STATE = "training.pt"
 
@@ -34,12 +42,14 @@ def train_phase(
     run: Run,
     learner: Callable[..., lightning.LightningModule] | None = None,
     callbacks: Sequence[lightning.Callback] = (),
+    parts: Mapping[str, Stateful] | None = None,
 ) -> dict[str, Any]:
     """Trains the model in place.
 
     Args:
         learner: what `config.module` describes, where it has been built already.
         callbacks: more of them; they run before the best weights are chosen.
+        parts: whose state is kept with that of the training.
 
     Returns:
         What to keep beside the weights.
@@ -58,7 +68,7 @@ def train_phase(
         phase=phase.name,
         state=state,
         every=config.resume_every,
-        parts={"budget": budget, "best": best},
+        parts={"budget": budget, "best": best, **(parts or {})},
     )
     module.steps = range(state.step, phase.num_steps)
     if config.compile:

@@ -80,11 +80,13 @@ def fit(config: Config, run: Run) -> None:
     learner.keywords["loss_fn"].prepare(batches, generator=torch.Generator().manual_seed(config.seed))
     (phase,) = config.phases
     told = with_values(config, run=str(run.folder), phase=phase.name)
-    if config.policy.practice:
-        module.augment = practice(config, store, policy)
+    practised = {"practice": practice(config, store, policy)} if config.policy.practice else {}
+    module.augment = practised.get("practice")
     drive = config.policy.drive
     drives = [DriveEpisodes(driver(config, drive, store, policy))] if drive.num_episodes else []
-    extra = train_phase(told, policy, module, phase=phase, run=run, learner=learner, callbacks=drives)
+    extra = train_phase(
+        told, policy, module, phase=phase, run=run, learner=learner, callbacks=drives, parts=practised
+    )
     save_model(policy.eval(), run.folder / POLICY, extra={**extra, "policy": config.policy.name})
     (run.folder / STATE).unlink(missing_ok=True)
 

@@ -5,7 +5,9 @@ know the way back (covariate shift; Ross et al. 2011). Here it drives vehicles o
 learns, and what it meets is mixed into the batches.
 """
 
+from collections.abc import Mapping
 from dataclasses import fields
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,19 +19,24 @@ from worldmodel.protocols import Planner
 from worldmodel.scene import inverse
 from worldmodel.types import Clip, Obs
 
+INFO = ("origin", "episode_id", "steps")
+"""What is known of each episode, and kept with the state."""
+
 
 class Practice:
     """Replaces a share of the rows of each batch by situations of the planner's own driving.
 
     Only for losses that read the observation of a window and nothing of its future (`protocols.Privileged`
     names the others), which an own situation does not have: its future frames repeat the present, and nobody
-    looked there (`covered`). Where the
-    planner has got to is not kept over a kill: a training that carries on begins new episodes.
+    looked there (`covered`).
+
+    Where the planner has got to is its state: an episode that begins in the same way and gets the same
+    actions is the same, so those are kept, and driven again after a kill. A memory of the planner is not.
 
     Args:
         planner: drives; the policy as it is at the time.
         env: training traffic, which starts a new episode by itself in the step that ended the last
-            (`autoreset_mode="SameStep"`).
+            (`autoreset_mode="SameStep"`), with random numbers for each ego (`np_random`).
         share: of the rows.
         num_ticks: steps driven for each batch.
         dt: of a step [s].
@@ -54,21 +61,62 @@ class Practice:
         self._generator = Generator().manual_seed(seed)
         self._scenes = np.arange(env.num_envs)
         self._now = env.reset(seed=seed)
+        self._driven: list[np.ndarray] = []  # actions of all egos, as far back as an episode reaches
+        self._before = self._state()
 
     def __call__(self, clip: Clip) -> Clip:
         """Drives on, and returns the batch with some of its rows replaced."""
+        self._before = self._state()
         num = min(round(self.share * len(clip.size)), self.env.num_envs)
         if not num:
             return clip
         device = clip.size.device
         for _ in range(self.num_ticks):
             action = self.planner.plan(self._obs().to(device)).action[:, 0].detach().cpu().numpy()
-            observation, _, _, _, info = self.env.step(action.astype(np.float32))
-            self._now = observation, info
+            self._step(action.astype(np.float32))
         rows = torch.randperm(self.env.num_envs, generator=self._generator)[:num]
         own = as_clip(self._obs()[rows], num_frames=clip.image.shape[1], dt=self.dt).to(device)
         parts = {one.name: (getattr(own, one.name), getattr(clip, one.name)) for one in fields(Clip)}
         return Clip(**{name: torch.cat([new.to(old.dtype), old[num:]]) for name, (new, old) in parts.items()})
+
+    def state_dict(self) -> dict[str, Any]:
+        """Returns where the planner had got to before the last batch, which is the next to be made."""
+        return self._before
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Drives all running episodes to where they were, each from the step that it began at."""
+        info = {name: state[name].numpy() for name in INFO}
+        num = len(state["action"])
+        for tick in range(num + 1):
+            begins = info["steps"] == num - tick
+            if begins.any():
+                options = {"episode": info["episode_id"], "reset_mask": begins}
+                self._now = self.env.reset(options=options)
+            if tick < num:
+                self._step(state["action"][tick].numpy())
+        self._now = self._now[0], info
+        self._driven = list(state["action"].numpy())
+        self._generator.set_state(state["rows"])
+        for generator, numbers in zip(self._generators(), state["episodes"], strict=True):
+            generator.bit_generator.state = numbers
+
+    def _state(self) -> dict[str, Any]:
+        _, info = self._now
+        return {
+            **{name: torch.from_numpy(info[name].copy()) for name in INFO},
+            "action": torch.from_numpy(np.array(self._driven, dtype=np.float32)),
+            "rows": self._generator.get_state(),
+            "episodes": [one.bit_generator.state for one in self._generators()],
+        }
+
+    def _generators(self) -> tuple[np.random.Generator, ...]:
+        return self.env.np_random  # type: ignore[return-value]  # one for each, as in SyncVectorEnv
+
+    def _step(self, action: np.ndarray) -> None:
+        observation, _, _, _, info = self.env.step(action)
+        self._now = observation, info
+        self._driven.append(action)
+        del self._driven[: len(self._driven) - int(info["steps"].max())]
 
     def _obs(self) -> Obs:
         observation, info = self._now

@@ -15,7 +15,7 @@ from worldmodel.training.curriculum import GrowingHorizon
 from worldmodel.training.forward_module import ForwardModule, with_latent
 from worldmodel.training.normalisation import set_normalisation
 from worldmodel.training.optimizer import learnt_groups, scheduled, warmup_cosine
-from worldmodel.training.resume import Resume, StepSeeds, TrainingState
+from worldmodel.training.resume import Resume, Stateful, StepSeeds, TrainingState
 from worldmodel.training.ssl_module import SSLModule
 
 __all__ = [
@@ -26,6 +26,7 @@ __all__ = [
     "KeepBest",
     "Resume",
     "SSLModule",
+    "Stateful",
     "StepSeeds",
     "TimeBudget",
     "TrainingState",

@@ -11,7 +11,7 @@ its own callback saves, loses the row that is logged there, and knows no positio
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import lightning
 import torch
@@ -22,6 +22,19 @@ from worldmodel.training.csv_logger import CsvLogger
 FORMAT = "highway-worldmodel/training-state"
 VALIDATION = 2**40
 """No training step has this number."""
+
+
+@runtime_checkable
+class Stateful(Protocol):
+    """Something that has come to somewhere in a training."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Returns the state between two steps, of tensors and plain values."""
+        ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Takes a state up."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -50,7 +63,7 @@ class Resume(lightning.Callback):
         phase: that the state belongs to.
         state: where to begin; the loader has to begin there too.
         every: steps; None: never.
-        parts: further callbacks with a state.
+        parts: what else has a state.
     """
 
     def __init__(
@@ -60,7 +73,7 @@ class Resume(lightning.Callback):
         phase: str,
         state: TrainingState,
         every: int | None,
-        parts: Mapping[str, lightning.Callback],
+        parts: Mapping[str, Stateful],
     ) -> None:
         self.path, self.phase, self.state, self.every, self.parts = path, phase, state, every, parts
 
@@ -77,8 +90,8 @@ class Resume(lightning.Callback):
         for config, state in zip(trainer.lr_scheduler_configs, content["schedules"], strict=True):
             config.scheduler.load_state_dict(state)
         trainer.precision_plugin.load_state_dict(content["precision"])
-        for name, part in self.parts.items():
-            part.load_state_dict(content["parts"][name])
+        for name, state in content["parts"].items():
+            self.parts[name].load_state_dict(state)
         _count_from(trainer, self.state.step)
 
     def on_train_batch_start(
