@@ -25,6 +25,7 @@ from planners.policy.start import (
     Posterior,
     PosteriorContextStart,
     WorldStart,
+    load_ensemble,
     load_frozen,
 )
 from planners.policy.value import Value
@@ -59,6 +60,7 @@ __all__ = [
     "WorldStart",
     "imagine",
     "imagine_through_views",
+    "load_ensemble",
     "load_frozen",
     "look",
     "proceed",

@@ -144,7 +144,7 @@ class MembersFn(Protocol):
     """Random numbers -> members (`worldmodel.models.members`)."""
 
     def __call__(self, *, generator: Generator) -> Members:
-        """Returns members with masks of their own."""
+        """Returns dropout copies with masks of their own, or an ensemble."""
         ...
 
 

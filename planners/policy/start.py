@@ -7,7 +7,7 @@ disastrous for policy learning (Henaff et al. 2019, appendix) but needed by MPER
 luck.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
 
@@ -216,6 +216,24 @@ class Adversarial:
 def load_frozen(path: str) -> nn.Module:
     """Returns the model saved at `path`, its parameters taking no gradient."""
     return load_model(path).requires_grad_(False)
+
+
+def load_ensemble(paths: Sequence[str]) -> list[nn.Module]:
+    """Returns the models saved at `paths`, to measure how much they disagree.
+
+    Raises:
+        ValueError: fewer than two; or one has a latent, which does not mean the same to two models.
+    """
+    if len(paths) < 2:
+        raise ValueError(f"got {len(paths)} checkpoints; an ensemble needs at least two, trained apart")
+    models = [load_frozen(path) for path in paths]
+    stochastic = [path for path, one in zip(paths, models, strict=True) if one.latent.dim]
+    if stochastic:
+        raise ValueError(
+            f"{stochastic[0]} has a latent, which does not mean the same to two models; give the run's "
+            "model_deterministic.pt, or train with latent=none"
+        )
+    return models
 
 
 def _fixed(source: Callable[[Obs, int], Context], obs: Obs, *, horizon: int, dt: float) -> Start:

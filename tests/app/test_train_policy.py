@@ -38,6 +38,15 @@ def make_split() -> ForwardModel:
     return model
 
 
+def save_members(folder: Path, num: int = 2) -> str:
+    """Saves models that were not trained, and returns the word of the command line for them."""
+    paths = [folder / f"member_{seed}.pt" for seed in range(num)]
+    for seed, path in enumerate(paths):
+        torch.manual_seed(seed)
+        save_model(ForwardModel(channels=8), path)
+    return f"members=[{','.join(map(str, paths))}]"
+
+
 def make_coupled() -> CoupledModel:
     return CoupledModel(history=10, lags=(0, 5), features=(4, 4, 4), width=8, channels=4)
 
@@ -88,6 +97,15 @@ def test_several_processes_are_refused(tmp_path: Path, capsys: pytest.CaptureFix
     assert main(arguments(tmp_path, "il", "checkpoint=null", "devices=2")) == 2
     error = capsys.readouterr().err
     assert "devices=2" in error and "one process" in error and error.count("\n") == 1
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_ensemble_of_one_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for members in ("members=[]", save_members(tmp_path, num=1)):
+        assert main(arguments(tmp_path, "mpur_ensemble", "checkpoint=null", members)) == 2
+        error = capsys.readouterr().err
+        assert "at least two models" in error and "members=[A.pt,B.pt]" in error
+        assert error.count("\n") == 1
     assert not (tmp_path / "run").exists()
 
 
@@ -143,6 +161,7 @@ def test_killed_again_and_again_a_policy_takes_the_same_steps(
 @pytest.mark.parametrize("policy", [one for one in POLICIES if one != "il"])
 def test_every_loss_trains(policy: str, tmp_path: Path) -> None:
     short = [] if policy in ("mpur_20", "mper") else ["policy.horizon=10"]
+    short += [save_members(tmp_path), "checkpoint=null"] if policy == "mpur_ensemble" else []
     assert (
         main(
             arguments(tmp_path, policy, *short, "policy.drive.num_episodes=0", "validation.monitor=val/loss")

@@ -36,8 +36,8 @@ def main(config: Config) -> None:
     """Trains and saves `policy.pt` in the run folder.
 
     Raises:
-        UsageError: the loss needs a forward model, and none is given; or it needs what was recorded, and is
-            to practise; or several processes are to train.
+        UsageError: the loss needs a forward model, or several, and they are not given; or it needs what was
+            recorded, and is to practise; or several processes are to train.
     """
     if config.devices != 1:
         raise UsageError(
@@ -47,6 +47,11 @@ def main(config: Config) -> None:
     if "${checkpoint}" in show(config.module) and config.checkpoint is None:
         raise UsageError(
             "this policy learns in a world model; train one and add checkpoint=RUN/model.pt to the command"
+        )
+    if "members" in config and len(config.members) < 2:
+        raise UsageError(
+            f"members={list(config.members)}, but an ensemble needs at least two models, trained apart; add "
+            "members=[A.pt,B.pt] to the command"
         )
     check_practice(config)
     run = Run.start(config, "train")

@@ -194,8 +194,14 @@ def dropout_members(
     return DropoutMembers(lambda masks: world_of(model, masks=masks), model.sample_masks(like, generator))
 
 
-def ensemble_members(models: Sequence[ForwardModel | CoupledModel]) -> EnsembleMembers:
-    """Returns models that were trained apart as members."""
+def ensemble_members(
+    models: Sequence[ForwardModel | CoupledModel], *, generator: Generator | None = None
+) -> EnsembleMembers:
+    """Returns models that were trained apart as members.
+
+    Args:
+        generator: as `dropout_members` takes it; nothing is drawn, the members are always the same.
+    """
     return EnsembleMembers([world_of(one) for one in models])
 
 

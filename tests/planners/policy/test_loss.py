@@ -1,6 +1,8 @@
 """What policies are trained on: known values, known zeros, known optima."""
 
 from dataclasses import replace
+from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
@@ -24,6 +26,7 @@ from planners.policy import (
     ValueNetwork,
     WorldStart,
     imagine_through_views,
+    load_ensemble,
     view_of,
 )
 from planners.policy.loss import discounts
@@ -32,7 +35,16 @@ from planners.policy.value import returns
 from tests.models.factories import HISTORY, HORIZON, SPEC, make_clip
 from tests.planners.policy.factories import PointWorld, make_policy, with_road
 from worldmodel.costs import DisagreementPenalty, motorway_cost
-from worldmodel.models import Context, CopyContext, EgoSplit, ForwardModel, GaussianLatent, dropout_members
+from worldmodel.models import (
+    Context,
+    CopyContext,
+    EgoSplit,
+    ForwardModel,
+    GaussianLatent,
+    dropout_members,
+    ensemble_members,
+    save_model,
+)
 from worldmodel.scene import kinematics
 from worldmodel.types import Clip, CostTerms, Obs, Rollout
 
@@ -184,6 +196,37 @@ def test_disagreement_is_measured_on_recorded_driving_and_added() -> None:
     loss.total.backward()
     assert policy.head.linear.weight.grad.abs().sum() > 0
     assert all(part.grad is None for part in model.parameters())
+
+
+def test_an_ensemble_disagrees_where_dropout_copies_would() -> None:
+    models, clip, policy = [make_model(seed=seed) for seed in range(3)], make_window(4), make_policy()
+    penalty = DisagreementPenalty(horizon=5, hinge=0.0)
+    extra = Disagreement(partial(ensemble_members, models=models), COST, penalty)
+    start = WorldStart(EgoSplit(models[0]), history=HISTORY)
+    loss_fn = ImaginedCost(start, COST, horizon=5, extras=(extra,))
+    loss_fn.prepare([clip], generator=make_generator())
+    loss = loss_fn(policy, clip, generator=make_generator())
+    assert loss.terms["uncertainty"] > 0.0
+    plain = make_policy()
+    loss.total.backward()
+    ImaginedCost(start, COST, horizon=5)(plain, clip, generator=make_generator()).total.backward()
+    apart = policy.head.linear.weight.grad - plain.head.linear.weight.grad
+    assert apart.abs().max() > 1e-6  # of the members' disagreement
+    same = Disagreement(partial(ensemble_members, models=models[:1] * 3), COST, penalty)
+    alike = ImaginedCost(start, COST, horizon=5, extras=(same,))(policy, clip, generator=make_generator())
+    assert alike.terms["uncertainty"] < loss.terms["uncertainty"]
+
+
+def test_an_ensemble_is_of_two_or_more_models_without_latents(tmp_path: Path) -> None:
+    deterministic, stochastic = (str(tmp_path / name) for name in ("a.pt", "b.pt"))
+    save_model(make_model(), deterministic)
+    save_model(make_model(latent=GaussianLatent(channels=8, features=16, dim=4)), stochastic)
+    loaded = load_ensemble([deterministic] * 2)
+    assert not any(part.requires_grad for one in loaded for part in one.parameters())
+    with pytest.raises(ValueError, match=r"got 1 checkpoints.* at least two"):
+        load_ensemble([deterministic])
+    with pytest.raises(ValueError, match=r"b\.pt has a latent"):
+        load_ensemble([deterministic, stochastic])
 
 
 def test_adversarial_latents_cost_more() -> None:
