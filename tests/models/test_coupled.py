@@ -141,7 +141,7 @@ def test_refuses_clips_drawn_from_elsewhere_and_other_rasters() -> None:
 
 
 def test_refuses_a_latent_for_another_number_of_channels() -> None:
-    with pytest.raises(ValueError, match="set latent.features to model.channels"):
+    with pytest.raises(ValueError, match=r"set latent\.features to model\.channels"):
         CoupledModel(channels=8, latent=GaussianLatent(8, 16))
 
 
