@@ -11,10 +11,12 @@ import torch
 
 from tests.app.factories import save_small_store
 from tests.models.factories import HISTORY, HORIZON, SPEC, make_clip
-from worldmodel.app.check_table import inference_table
+from worldmodel.app.check_table import horizon_table, inference_table, recalibration_table
 from worldmodel.app.cli import main
+from worldmodel.costs import VarianceParts
 from worldmodel.evaluation.probe import Findings, copied, manoeuvres, measure, predict, probe_of
-from worldmodel.evaluation.verdict import energies_of, growth, judge, judge_latent, longest_run
+from worldmodel.evaluation.reliability import Bins
+from worldmodel.evaluation.verdict import by_horizon, energies_of, growth, judge, judge_latent, longest_run
 from worldmodel.models import (
     CoupledModel,
     EnergyGap,
@@ -63,6 +65,12 @@ def find(model: ForwardModel | CoupledModel, clips: list[Clip], *, gap_steps: in
     return measure(
         probe_of(model), clips, num_samples=2, num_members=2, gap_steps=gap_steps, num_candidates=2
     )
+
+
+def make_spread() -> Bins:
+    """Predicted variances of 1 and squared errors of 16."""
+    one = torch.ones(HORIZON, 6)
+    return Bins(one, one, 16 * one)
 
 
 @functools.cache
@@ -202,6 +210,30 @@ def test_a_latent_without_limit_is_found_too_free_by_descent() -> None:
     assert judge_latent(descended).verdict.startswith("too free")
 
 
+def test_honesty_is_told_for_each_horizon() -> None:
+    """Half of the vehicles has errors of four times the spread, and so have the others."""
+    found = copying_findings()
+    variance = torch.from_numpy(found.error["model"] / 32).float()
+    found = replace(found, variance=VarianceParts(variance, variance), spread=make_spread())
+    answers = judge(found, 0.1, miss=0.5)
+    numbers = by_horizon(answers, 0.1)
+    assert set(numbers) == {"ece", "bias", "spread_over_error", "threshold", "coverage"}
+    assert all(list(one) == ["0.5", "1.0"] for one in numbers.values())
+    bounds = next(one for one in answers if one.name == "bounds").numbers
+    assert numbers["threshold"] == {"0.5": bounds["threshold"][4], "1.0": bounds["threshold"][9]}
+    mended = next(one for one in answers if one.name == "spread").numbers["recalibration"]
+    assert mended["factor"]["1.0"] == pytest.approx(4.0) == mended["bound"]["0.5"]
+    assert mended["ratio_before"]["0.5"] == pytest.approx(0.25)
+    assert mended["ratio_after"]["0.5"] == pytest.approx(1.0)
+    table = recalibration_table(answers)
+    assert table is not None and table.rows[1][:4] == ("1.0 s", "4.000", "0.250", "1.000")
+    assert horizon_table(answers, 0.1).rows[0][-2] == f"{bounds['threshold'][4]:.3f}"
+    alone = judge(replace(found, cluster=np.zeros_like(found.cluster)), 0.1, miss=0.5)
+    assert recalibration_table(alone) is None
+    assert set(by_horizon(alone, 0.1)) == {"ece", "bias", "spread_over_error"}
+    assert horizon_table(alone, 0.1).columns[-1] == "spread / error"
+
+
 def test_variance_is_told_apart() -> None:
     only_latent = find(make_model(dim=2, std=0.3, dropout=0.0), make_clips())
     assert float(only_latent.variance.aleatoric.mean()) > 0
@@ -293,7 +325,8 @@ def test_the_command_prints_writes_and_draws(tmp_path: Path, capsys: pytest.Capt
     assert set(found["answers"]) == {"action", "latent", "range", "occupancy", "spread", "bounds", "growth"}
     assert set(found["answers"]["latent"]["inference"]) >= {"encoder", "gradient", "search"}
     page = (tmp_path / "run" / "report.html").read_text()
-    assert "gradient from the guess" in page
+    assert "gradient from the guess" in page and "free below" in page
+    assert list(found["by_horizon"]["ece"]) == ["0.5", "1.0"]
     assert page.count("<svg") >= 5 and page.count("data:image/png") == 2
     assert main(["report", f"of={tmp_path / 'run'}"]) == 0
     assert (tmp_path / "run" / "report.html").read_text() == page

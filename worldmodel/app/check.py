@@ -15,7 +15,7 @@ from rich.table import Column
 from rich.table import Table as Printed
 from torch import Generator
 
-from worldmodel.app.check_table import inference_table
+from worldmodel.app.check_table import horizon_table, inference_table, recalibration_table
 from worldmodel.app.compose import Config, require, show
 from worldmodel.app.pictures import eventful_windows
 from worldmodel.app.report import write_report
@@ -23,7 +23,7 @@ from worldmodel.app.run import Run, versions
 from worldmodel.app.windows import held_out
 from worldmodel.evaluation.probe import Findings, Probe, doubt, measure, predict_mean, probe_of
 from worldmodel.evaluation.statistics import Interval, bootstrap_mean
-from worldmodel.evaluation.verdict import HORIZONS, Answer, differences, judge
+from worldmodel.evaluation.verdict import HORIZONS, Answer, by_horizon, differences, judge
 from worldmodel.models import load_model
 from worldmodel.scene import Channel, relative_pose
 from worldmodel.types import Clip
@@ -58,7 +58,7 @@ def main(config: Config) -> None:
             seed=config.seed,
         )
     answers = judge(found, probe.model.dt, miss=config.miss)
-    run.write("check.json", as_json(answers, found))
+    run.write("check.json", as_json(answers, found, dt=probe.model.dt))
     with run.timed("draw"):
         pictures = doubts(config, probe, clips)
         write_report(page(config, answers, found, pictures, dt=probe.model.dt), run.folder)
@@ -66,11 +66,12 @@ def main(config: Config) -> None:
     run.close()
 
 
-def as_json(answers: Sequence[Answer], found: Findings) -> dict[str, Any]:
+def as_json(answers: Sequence[Answer], found: Findings, *, dt: float) -> dict[str, Any]:
     """Returns what `check.json` holds."""
     return {
         "windows": len(found.cluster),
         "vehicles": len(np.unique(found.cluster)),
+        "by_horizon": by_horizon(answers, dt),
         "answers": {
             one.name: {"verdict": one.verdict, "is_good": one.is_good, **one.numbers} for one in answers
         },
@@ -136,6 +137,8 @@ def page(
                 media=_honesty_charts(found, dt),
                 is_wide=False,
             ),
+            Section("Honesty by horizon", LEADS["horizon"], horizon_table(answers, dt)),
+            Section("The spread, recalibrated", LEADS["recalibrated"], recalibration_table(answers)),
             Section("Where it doubts", LEADS["doubt"], media=pictures),
             Section("Bounds", LEADS["bounds"], media=(_bound_chart(answers, found, dt),)),
         ),
@@ -163,6 +166,15 @@ LEADS = {
         "How often pixels were occupied that were predicted with some probability; on the diagonal it is "
         "honest. Then the variance over latents (aleatoric: the past does not decide it) and over dropout "
         "members (epistemic: the model does not know it), beside the squared error."
+    ),
+    "horizon": (
+        "Calibration error and bias of occupancy (pixels above 5 %), spread over error (1 is right, 0.1 ten "
+        "times too sure), and the conformal threshold of every second vehicle with its coverage of others."
+    ),
+    "recalibrated": (
+        "Fitted on every second vehicle, tried on the others. The factor makes the spread as large as the "
+        "error on average. The bound is the multiple of the spread that a window's error (root mean square) "
+        "stays below as often as the conformal bounds promise; before, how often it stayed below the spread."
     ),
     "doubt": (
         "The windows in which most changes. Bright is unsure, on one scale: over latents the past does not "

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from worldmodel.evaluation.verdict import Answer
+from worldmodel.evaluation.verdict import Answer, by_horizon
 from worldmodel.viz import Table
 
 WAYS = {
@@ -13,6 +13,33 @@ WAYS = {
     "minimum": "F: the least of these, window by window",
     "free_energy": "free energy of the prior's draws",
 }
+
+HONESTY = {
+    "ece": "calibration error",
+    "bias": "bias",
+    "spread_over_error": "spread / error",
+    "threshold": "free below",
+    "coverage": "coverage",
+}
+RECALIBRATION = {
+    "factor": "factor",
+    "ratio_before": "spread / error before",
+    "ratio_after": "after",
+    "bound": "bound",
+    "held_before": "error below the spread before",
+    "held_after": "below the bound after",
+}
+
+
+def horizon_table(answers: Sequence[Answer], dt: float) -> Table:
+    """Returns how honest the model is, one row for each horizon."""
+    return _by_horizon(HONESTY, by_horizon(answers, dt))
+
+
+def recalibration_table(answers: Sequence[Answer]) -> Table | None:
+    """Returns what mends the spread, one row for each horizon; None without a spread or a second vehicle."""
+    numbers = numbers_of(answers, "spread").get("recalibration")
+    return None if numbers is None else _by_horizon(RECALIBRATION, numbers)
 
 
 def inference_table(answers: Sequence[Answer]) -> Table | None:
@@ -27,3 +54,16 @@ def inference_table(answers: Sequence[Answer]) -> Table | None:
 def numbers_of(answers: Sequence[Answer], name: str) -> Mapping[str, Any]:
     """Returns the numbers of the answer called `name`."""
     return next(one for one in answers if one.name == name).numbers
+
+
+def _by_horizon(names: Mapping[str, str], numbers: Mapping[str, Mapping[str, float | None]]) -> Table:
+    """A column for each quantity that was found, a row for each horizon."""
+    shown = [name for name in names if name in numbers]
+    rows = [
+        (
+            f"{horizon} s",
+            *("–" if (one := numbers[name][horizon]) is None else f"{one:.3f}" for name in shown),
+        )
+        for horizon in numbers[shown[0]]
+    ]
+    return Table(("horizon", *(names[name] for name in shown)), tuple(rows))

@@ -4,6 +4,7 @@ from worldmodel.evaluation.episode import EpisodeResult, Outcome
 from worldmodel.evaluation.metric import Side, contact_side, first_hit, mean_jerk, time_to_collision
 from worldmodel.evaluation.prediction import PredictionScores, Predictor, score_predictions
 from worldmodel.evaluation.protocol import PPUU, PROTOCOLS, V1, Episode, Protocol, episodes, pieces, spread
+from worldmodel.evaluation.recalibration import Recalibration, every_second_vehicle, recalibrate
 from worldmodel.evaluation.reliability import (
     Bins,
     bias,
@@ -41,6 +42,7 @@ __all__ = [
     "PredictionScores",
     "Predictor",
     "Protocol",
+    "Recalibration",
     "Results",
     "Side",
     "Traffic",
@@ -56,6 +58,7 @@ __all__ = [
     "contact_side",
     "episodes",
     "evaluate",
+    "every_second_vehicle",
     "expected_calibration_error",
     "first_hit",
     "mean_jerk",
@@ -66,6 +69,7 @@ __all__ = [
     "pieces",
     "rank_correlation",
     "read_episodes",
+    "recalibrate",
     "score_predictions",
     "spread",
     "spread_bins",

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from worldmodel.evaluation.probe import Findings
+from worldmodel.evaluation.recalibration import every_second_vehicle, recalibrate
 from worldmodel.evaluation.reliability import (
     bias,
     conformal_threshold,
@@ -65,7 +66,7 @@ def judge(found: Findings, dt: float, *, miss: float) -> list[Answer]:
         judge_latent(found),
         judge_range(found, dt),
         judge_occupancy(found, dt),
-        judge_spread(found),
+        judge_spread(found, dt, miss=miss),
         judge_bounds(found, dt, miss=miss),
         judge_growth(found, dt),
     ]
@@ -158,7 +159,7 @@ def judge_occupancy(found: Findings, dt: float) -> Answer:
     return Answer("occupancy", f"no, {kind}: {words}", False, numbers)
 
 
-def judge_spread(found: Findings) -> Answer:
+def judge_spread(found: Findings, dt: float, *, miss: float) -> Answer:
     """Says whether errors are as large as the spread of latents and dropout members, and where that is."""
     ratio = spread_ratio(found.spread).numpy()
     aleatoric, epistemic = (
@@ -177,6 +178,10 @@ def judge_spread(found: Findings) -> Answer:
     words += f"; windows it is unsure of err more (rank correlation {ranks:.2f})" if ranks > 0.1 else ""
     if float(ratio[-1]) == 0:
         return Answer("spread", "there is none: no latent and no dropout", None, numbers)
+    own = every_second_vehicle(found.cluster)
+    if not own.all():
+        mended = recalibrate(aleatoric + epistemic, found.error["model"], own, miss=miss)
+        numbers["recalibration"] = {name: _at(values, dt) for name, values in vars(mended).items()}
     good = bool(0.5 <= ratio[-1] <= 2.0)
     kind = "yes" if good else "too sure" if ratio[-1] < 1 else "too unsure"
     return Answer("spread", f"{kind}: {words}", good, numbers)
@@ -187,7 +192,7 @@ def judge_bounds(found: Findings, dt: float, *, miss: float) -> Answer:
 
     Thresholds come from every second vehicle, their coverage from the others.
     """
-    own = np.unique(found.cluster, return_inverse=True)[1].ravel() % 2 == 0
+    own = every_second_vehicle(found.cluster)
     if own.all():
         return Answer("bounds", "cannot be said of one vehicle", None, {})
     threshold = conformal_threshold(found.catching[own], miss=miss)
@@ -239,6 +244,20 @@ def judge_growth(found: Findings, dt: float) -> Answer:
         f"{kind}: error grows like t^{power:.1f}, {error[0]:.4f} at {dt:.1f} s, {error[-1]:.4f} at the end"
     )
     return Answer("growth", words, power < 1.3, numbers)
+
+
+def by_horizon(answers: Sequence[Answer], dt: float) -> dict[str, dict[str, float | None]]:
+    """Returns `{quantity: {horizon [s]: value}}` of how honest the model is; without what was not found.
+
+    `ece` and `bias` of occupancy, `spread_over_error`, the conformal `threshold` of one half of the vehicles
+    and its `coverage` in the other.
+    """
+    numbers = {one.name: one.numbers for one in answers}
+    found = {name: numbers["occupancy"][name] for name in ("ece", "bias")}
+    for answer, names in (("spread", ("spread_over_error",)), ("bounds", ("threshold", "coverage"))):
+        kept = [name for name in names if name in numbers[answer]]
+        found |= {name: _at(np.array(numbers[answer][name]), dt) for name in kept}
+    return found
 
 
 def differences(found: Findings) -> list[Interval]:
