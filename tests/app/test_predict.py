@@ -1,13 +1,29 @@
 """Scores of a checkpoint from the command line."""
 
+import io
 import json
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from tests.app.factories import save_small_store
 from worldmodel.app.cli import main
+from worldmodel.app.predict import as_table
 from worldmodel.models import CoupledModel, ForwardModel, GaussianLatent, save_model
+
+
+def test_the_table_shows_every_name_and_number_in_a_terminal_of_80_columns() -> None:
+    numbers = {"0.5": 0.256, "1.0": 1.0, "2.0": 1.0, "3.0": 1.0}
+    metrics = {"mse_over_copy": numbers, "iou": numbers | {"1.0": 0.5}, "sharpness": numbers}
+    console = Console(width=80, record=True, file=io.StringIO())
+    console.print(as_table({"constant_velocity": metrics}, 512))
+    text = console.export_text()
+    assert "512 windows, after 0.5 1 2 3 s" in text
+    assert all(
+        part in text for part in ("constant_velocity", ".26 1.00 1.00 1.00", ".26 .50", ".3 1.0 1.0 1.0")
+    )
+    assert "…" not in text
 
 
 @pytest.mark.parametrize("kind", ["split", "coupled"])

@@ -4,6 +4,7 @@ Any world model is asked as `worldmodel check` asks it: under the recorded actio
 drawn from where it expects them. So errors are quoted as shares of what copying errs in the same frames.
 """
 
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -65,20 +66,18 @@ def predictors(probe: Probe, *, num_samples: int, seed: int) -> dict[str, Predic
 
 
 def as_table(found: dict[str, dict[str, dict[str, Any]]], num_windows: int) -> Table:
-    """Returns shares of *copy*'s error, overlaps and sharpness at the horizons of `prediction`."""
-    table = Table("predictor", title=f"{num_windows} windows, at {times()} s")
+    """Returns shares of *copy*'s error, overlaps and sharpness at `HORIZONS`; it fits into 80 columns."""
+    horizons = " ".join(f"{one:g}" for one in prediction.HORIZONS)
+    table = Table("predictor", title=f"{num_windows} windows, after {horizons} s")
     for column in ("MSE / copy's", "IoU", "sharpness"):
         table.add_column(column, justify="right", no_wrap=True)
     for name, metrics in found.items():
-        table.add_row(name, *(numbers(metrics[one]) for one in ("mse_over_copy", "iou", "sharpness")))
+        error, overlap, sharpness = (metrics[one].values() for one in ("mse_over_copy", "iou", "sharpness"))
+        row = (numbers(error, digits=2), numbers(overlap, digits=2), numbers(sharpness, digits=1))
+        table.add_row(name, *row)
     return table
 
 
-def times() -> str:
-    """Returns the horizons, as text."""
-    return " / ".join(f"{one:g}" for one in prediction.HORIZONS)
-
-
-def numbers(values: dict[str, float]) -> str:
-    """Returns numbers at the horizons, as text."""
-    return " / ".join(f"{value:.2f}" for value in values.values())
+def numbers(values: Iterable[float], *, digits: int) -> str:
+    """Returns numbers as text, without zeros before the point."""
+    return " ".join(f"{value:.{digits}f}".removeprefix("0") for value in values)
