@@ -8,13 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from omegaconf import OmegaConf
 
 from tests.app.factories import save_small_store
 from tests.models.factories import HISTORY, HORIZON, SPEC, make_clip
-from worldmodel.app.check_table import horizon_table, inference_table, recalibration_table
+from worldmodel.app.check_members import load_ensemble, member_disagreement
+from worldmodel.app.check_table import disagreement_table, horizon_table, inference_table, recalibration_table
 from worldmodel.app.cli import main
 from worldmodel.costs import VarianceParts
-from worldmodel.evaluation.probe import Findings, copied, manoeuvres, measure, predict, probe_of
+from worldmodel.evaluation.probe import Findings, copied, doubt, manoeuvres, measure, predict, probe_of
 from worldmodel.evaluation.reliability import Bins
 from worldmodel.evaluation.verdict import by_horizon, energies_of, growth, judge, judge_latent, longest_run
 from worldmodel.models import (
@@ -243,6 +245,44 @@ def test_variance_is_told_apart() -> None:
     assert float(only_masks.variance.epistemic.mean()) > 1e-6
 
 
+def test_an_ensemble_parts_where_its_models_differ() -> None:
+    """Twins agree in everything; a model of its own parts from them in image and cost, never in the state."""
+    one, other = (probe_of(make_model(dim=2, std=std, dropout=0.0)) for std in (0.3, 0.2))
+    clip = make_clips(1)[0]
+    twins, apart = (
+        member_disagreement(one, pair, clip, num_members=2, seed=0) for pair in ([one, one], [one, other])
+    )
+    assert twins == {kind: {"0.5": 0.0, "1.0": 0.0} for kind in ("image", "state", "cost")}
+    assert apart["image"]["1.0"] > 1e-3 and apart["cost"]["1.0"] > 0.0 == apart["state"]["1.0"]
+    latents = one.prior(clip, num_samples=2)
+    spread = [doubt(one, clip, latents, num_members=2, ensemble=pair) for pair in ([one, one], [one, other])]
+    assert float(spread[0].epistemic.max()) <= 0.0 < float(spread[1].epistemic.mean())
+    table = disagreement_table(apart)
+    assert table.columns == ("horizon", "image", "state", "cost") and table.rows[1][0] == "1.0 s"
+
+
+def test_dropout_members_part_by_their_masks() -> None:
+    clip = make_clips(1)[0]
+    wet, dry = (
+        member_disagreement(probe_of(make_model(std=0.3, dropout=rate)), [], clip, num_members=3, seed=0)
+        for rate in (0.3, 0.0)
+    )
+    assert wet["image"]["0.5"] > 1e-3 and dry["image"]["0.5"] == 0.0
+
+
+def test_an_ensemble_of_one_or_of_other_rasters_is_refused(tmp_path: Path) -> None:
+    save_model(make_model(), tmp_path / "a.pt")
+    save_model(ForwardModel(channels=8), tmp_path / "b.pt")
+    probe = probe_of(make_model())
+    paths = [str(tmp_path / name) for name in ("a.pt", "b.pt")]
+    assert load_ensemble(OmegaConf.create({"ensemble": None}), probe) == []
+    assert len(load_ensemble(OmegaConf.create({"ensemble": [paths[0]] * 2}), probe)) == 2
+    with pytest.raises(ValueError, match="is one model; give two or more"):
+        load_ensemble(OmegaConf.create({"ensemble": paths[:1]}), probe)
+    with pytest.raises(ValueError, match=r"b\.pt is a ForwardModel of 10 frames"):
+        load_ensemble(OmegaConf.create({"ensemble": paths}), probe)
+
+
 def test_a_coupled_model_is_asked_the_same() -> None:
     """Drawn from the ego's poses, which in these clips are the co-moving ones; untrained it copies."""
     clips = [replace(one, view=one.state[..., :3]) for one in make_clips()]
@@ -317,6 +357,7 @@ def save_inputs(folder: Path) -> list[str]:
 @pytest.mark.slow
 def test_the_command_prints_writes_and_draws(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = [*save_inputs(tmp_path), *SMALL, f"run={tmp_path / 'run'}"]
+    arguments.append(f"ensemble=[{tmp_path / 'model.pt'},{tmp_path / 'model.pt'}]")
     assert main(["check", str(tmp_path / "model.pt"), *arguments]) == 0
     out = capsys.readouterr().out
     assert "is the action used?" in out and "report.html" in out
@@ -326,6 +367,7 @@ def test_the_command_prints_writes_and_draws(tmp_path: Path, capsys: pytest.Capt
     assert set(found["answers"]["latent"]["inference"]) >= {"encoder", "gradient", "search"}
     page = (tmp_path / "run" / "report.html").read_text()
     assert "gradient from the guess" in page and "free below" in page
+    assert found["disagreement"]["cost"] == {"0.5": 0.0, "1.0": 0.0} and "Where members part" in page
     assert list(found["by_horizon"]["ece"]) == ["0.5", "1.0"]
     assert page.count("<svg") >= 5 and page.count("data:image/png") == 2
     assert main(["report", f"of={tmp_path / 'run'}"]) == 0

@@ -5,7 +5,7 @@ are its probabilities and spreads honest, how do errors grow. Prints the answers
 and draws them in `report.html`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,8 @@ from rich.table import Column
 from rich.table import Table as Printed
 from torch import Generator
 
-from worldmodel.app.check_table import horizon_table, inference_table, recalibration_table
+from worldmodel.app.check_members import load_ensemble, member_disagreement
+from worldmodel.app.check_table import disagreement_table, horizon_table, inference_table, recalibration_table
 from worldmodel.app.compose import Config, require, show
 from worldmodel.app.pictures import eventful_windows
 from worldmodel.app.report import write_report
@@ -45,6 +46,7 @@ def main(config: Config) -> None:
     require(config, "checkpoint")
     torch.set_num_threads(config.threads)
     probe = probe_of(load_model(config.checkpoint))
+    ensemble = load_ensemble(config, probe)
     _, clips = held_out(config, probe, num=config.windows)
     run = Run.start(config, "check")
     with run.timed("measure"):
@@ -53,15 +55,17 @@ def main(config: Config) -> None:
             clips,
             num_samples=config.samples,
             num_members=config.members,
+            ensemble=ensemble,
             gap_steps=config.gap_steps,
             num_candidates=config.candidates,
             seed=config.seed,
         )
+        apart = member_disagreement(probe, ensemble, clips[0], num_members=config.members, seed=config.seed)
     answers = judge(found, probe.model.dt, miss=config.miss)
-    run.write("check.json", as_json(answers, found, dt=probe.model.dt))
+    run.write("check.json", as_json(answers, found, dt=probe.model.dt) | {"disagreement": apart})
     with run.timed("draw"):
-        pictures = doubts(config, probe, clips)
-        write_report(page(config, answers, found, pictures, dt=probe.model.dt), run.folder)
+        pictures = doubts(config, probe, clips, ensemble=ensemble)
+        write_report(page(config, answers, found, pictures, apart, dt=probe.model.dt), run.folder)
     print_answers(answers, found)
     run.close()
 
@@ -91,12 +95,15 @@ def print_answers(answers: Sequence[Answer], found: Findings) -> None:
 # -- the page
 
 
-def doubts(config: Config, probe: Probe, clips: Sequence[Clip], *, num: int = 2) -> tuple[Media, ...]:
+def doubts(
+    config: Config, probe: Probe, clips: Sequence[Clip], *, ensemble: Sequence[Probe], num: int = 2
+) -> tuple[Media, ...]:
     """Returns pictures of the eventful windows: recorded, predicted, and where latents and members part."""
     clip, history = eventful_windows(iter(clips), probe.model, num=num), probe.model.history
     channel, spec = probe.model.spec.channels.index(Channel.VEHICLES), probe.model.spec
     latents = probe.prior(clip, num_samples=config.samples, generator=Generator().manual_seed(config.seed))
-    mean, parts = predict_mean(probe, clip, latents), doubt(probe, clip, latents, num_members=config.members)
+    mean = predict_mean(probe, clip, latents)
+    parts = doubt(probe, clip, latents, num_members=config.members, ensemble=ensemble)
     steps = [step for step in (round(one / probe.model.dt) for one in HORIZONS) if step <= mean.shape[1]]
     found = []
     for row in range(len(clip.size)):
@@ -117,7 +124,13 @@ def doubts(config: Config, probe: Probe, clips: Sequence[Clip], *, num: int = 2)
 
 
 def page(
-    config: Config, answers: Sequence[Answer], found: Findings, pictures: tuple[Media, ...], *, dt: float
+    config: Config,
+    answers: Sequence[Answer],
+    found: Findings,
+    pictures: tuple[Media, ...],
+    apart: Mapping[str, Mapping[str, float | None]],
+    *,
+    dt: float,
 ) -> ReportInputs:
     """Returns what the page shows."""
     good = sum(one.is_good is True for one in answers)
@@ -139,6 +152,7 @@ def page(
             ),
             Section("Honesty by horizon", LEADS["horizon"], horizon_table(answers, dt)),
             Section("The spread, recalibrated", LEADS["recalibrated"], recalibration_table(answers)),
+            Section("Where members part", LEADS["apart"], disagreement_table(apart)),
             Section("Where it doubts", LEADS["doubt"], media=pictures),
             Section("Bounds", LEADS["bounds"], media=(_bound_chart(answers, found, dt),)),
         ),
@@ -164,7 +178,7 @@ LEADS = {
     ),
     "honest": (
         "How often pixels were occupied that were predicted with some probability; on the diagonal it is "
-        "honest. Then the variance over latents (aleatoric: the past does not decide it) and over dropout "
+        "honest. Then the variance over latents (aleatoric: the past does not decide it) and over "
         "members (epistemic: the model does not know it), beside the squared error."
     ),
     "horizon": (
@@ -175,6 +189,10 @@ LEADS = {
         "Fitted on every second vehicle, tried on the others. The factor makes the spread as large as the "
         "error on average. The bound is the multiple of the spread that a window's error (root mean square) "
         "stays below as often as the conformal bounds promise; before, how often it stayed below the spread."
+    ),
+    "apart": (
+        "How far members part under the recorded drivers' actions, in a few windows: roots of the mean "
+        "variance of pixels, of the ego's state (0 where the ego is kinematic) and of the planner's cost."
     ),
     "doubt": (
         "The windows in which most changes. Bright is unsure, on one scale: over latents the past does not "

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from worldmodel.costs import KINDS
 from worldmodel.evaluation.verdict import Answer, by_horizon
 from worldmodel.viz import Table
 
@@ -42,6 +43,11 @@ def recalibration_table(answers: Sequence[Answer]) -> Table | None:
     return None if numbers is None else _by_horizon(RECALIBRATION, numbers)
 
 
+def disagreement_table(apart: Mapping[str, Mapping[str, float | None]]) -> Table:
+    """Returns how far members part, one row for each horizon."""
+    return _by_horizon({kind: kind for kind in KINDS}, apart, digits=4)
+
+
 def inference_table(answers: Sequence[Answer]) -> Table | None:
     """Returns what each way of inferring z finds; None for a model without a latent."""
     energies = numbers_of(answers, "latent").get("inference")
@@ -56,13 +62,15 @@ def numbers_of(answers: Sequence[Answer], name: str) -> Mapping[str, Any]:
     return next(one for one in answers if one.name == name).numbers
 
 
-def _by_horizon(names: Mapping[str, str], numbers: Mapping[str, Mapping[str, float | None]]) -> Table:
+def _by_horizon(
+    names: Mapping[str, str], numbers: Mapping[str, Mapping[str, float | None]], *, digits: int = 3
+) -> Table:
     """A column for each quantity that was found, a row for each horizon."""
     shown = [name for name in names if name in numbers]
     rows = [
         (
             f"{horizon} s",
-            *("–" if (one := numbers[name][horizon]) is None else f"{one:.3f}" for name in shown),
+            *("–" if (one := numbers[name][horizon]) is None else f"{one:.{digits}f}" for name in shown),
         )
         for horizon in numbers[shown[0]]
     ]

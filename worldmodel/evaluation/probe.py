@@ -121,7 +121,7 @@ class Findings:
         latent: what z does; None for a model without.
         gap: energies on and off the data, of the first windows; None for a model without a latent.
         inference: of z in the same windows, in every way; None for a model without a latent.
-        variance: spread over latents and over dropout members.
+        variance: spread over latents and over members.
         occupancy: reliability of the mean prediction.
         levels: the same in fine bins.
         spread: both variances together against the squared error.
@@ -148,6 +148,7 @@ def measure(
     *,
     num_samples: int = 4,
     num_members: int = 4,
+    ensemble: Sequence[Probe] = (),
     gap_steps: int = 20,
     num_candidates: int = 8,
     seed: int = 0,
@@ -159,6 +160,7 @@ def measure(
             and futures, so they should not be of one vehicle.
         num_samples: latents drawn for each window; one if the model has none.
         num_members: draws of dropout masks.
+        ensemble: models trained apart, that are the members instead.
         gap_steps: of gradient descent in z before energies are compared, in the first batch, up to
             `NUM_DESCENDED` windows of it; latents that cannot take any value are asked without.
         num_candidates: draws from the prior among which z is searched for, in the same windows.
@@ -173,7 +175,14 @@ def measure(
     if not batches:
         raise ValueError("no windows to look at: the split is empty or shorter than history + horizon")
     parts = [
-        _measure_batch(probe, clip, num_samples=num_samples, num_members=num_members, generator=generator)
+        _measure_batch(
+            probe,
+            clip,
+            num_samples=num_samples,
+            num_members=num_members,
+            ensemble=ensemble,
+            generator=generator,
+        )
         for clip in batches
     ]
     found, first = _merge(parts), batches[0][:NUM_DESCENDED]
@@ -206,15 +215,30 @@ def predict(
     return logits[:, :, :1].sigmoid()
 
 
-def doubt(probe: Probe, clip: Clip, latents: Float[Tensor, "N B S Z"], *, num_members: int) -> VarianceParts:
-    """Returns the variance of every pixel `(B, T, 1, H, W)` over latents and over dropout members.
+def doubt(
+    probe: Probe,
+    clip: Clip,
+    latents: Float[Tensor, "N B S Z"],
+    *,
+    num_members: int,
+    ensemble: Sequence[Probe] = (),
+) -> VarianceParts:
+    """Returns the variance of every pixel `(B, T, 1, H, W)` over latents and over members.
 
-    A member's masks are the same for every latent.
+    Members are draws of dropout masks, the same for every latent, or the models of an ensemble. A latent does
+    not mean the same to two models, so each of those draws as many from its own prior.
     """
-    members = [
-        [predict(probe, clip, one, masks=Generator().manual_seed(seed)) for one in latents]
-        for seed in range(num_members)
-    ]
+    if ensemble:
+        draws = [
+            one.prior(clip, num_samples=len(latents), generator=Generator().manual_seed(0))
+            for one in ensemble
+        ]
+        members = [[predict(one, clip, z) for z in own] for one, own in zip(ensemble, draws, strict=True)]
+    else:
+        members = [
+            [predict(probe, clip, z, masks=Generator().manual_seed(seed)) for z in latents]
+            for seed in range(num_members)
+        ]
     return split_variance(torch.stack([torch.stack(one) for one in members]))
 
 
@@ -258,7 +282,13 @@ def target_of(probe: Probe, clip: Clip) -> tuple[Float[Tensor, "B T 1 H W"], Boo
 
 
 def _measure_batch(
-    probe: Probe, clip: Clip, *, num_samples: int, num_members: int, generator: Generator
+    probe: Probe,
+    clip: Clip,
+    *,
+    num_samples: int,
+    num_members: int,
+    ensemble: Sequence[Probe],
+    generator: Generator,
 ) -> Findings:
     model, history = probe.model, probe.model.history
     target, covered = target_of(probe, clip)
@@ -266,7 +296,7 @@ def _measure_batch(
     zero = torch.zeros_like(prior[0])
     drawn = torch.stack([predict(probe, clip, one) for one in prior[:num_samples]])
     mean = drawn.mean(0)
-    variance = doubt(probe, clip, prior[:num_samples], num_members=num_members)
+    variance = doubt(probe, clip, prior[:num_samples], num_members=num_members, ensemble=ensemble)
     total = variance.aleatoric + variance.epistemic
     action = clip.action[:, history - 1 :]
     images = {

@@ -150,7 +150,7 @@ def judge_occupancy(found: Findings, dt: float) -> Answer:
     """Says whether what is predicted with probability p comes true that often."""
     error = expected_calibration_error(found.occupancy, skip=FREE).numpy()
     over = bias(found.occupancy, skip=FREE).numpy()
-    numbers = {"ece": _at(error, dt), "bias": _at(over, dt)}
+    numbers = {"ece": at_horizons(error, dt), "bias": at_horizons(over, dt)}
     last = len(error) - 1
     words = f"off by {100 * error[last]:.0f} points at {(last + 1) * dt:.1f} s (pixels above 5 %)"
     if np.nanmax(error) <= HONEST:
@@ -181,7 +181,7 @@ def judge_spread(found: Findings, dt: float, *, miss: float) -> Answer:
     own = every_second_vehicle(found.cluster)
     if not own.all():
         mended = recalibrate(aleatoric + epistemic, found.error["model"], own, miss=miss)
-        numbers["recalibration"] = {name: _at(values, dt) for name, values in vars(mended).items()}
+        numbers["recalibration"] = {name: at_horizons(values, dt) for name, values in vars(mended).items()}
     good = bool(0.5 <= ratio[-1] <= 2.0)
     kind = "yes" if good else "too sure" if ratio[-1] < 1 else "too unsure"
     return Answer("spread", f"{kind}: {words}", good, numbers)
@@ -235,8 +235,8 @@ def judge_growth(found: Findings, dt: float) -> Answer:
     error = found.error["model"].mean(0)
     power = growth(error)
     numbers = {
-        "mse": _at(error, dt),
-        "copy": _at(found.error["copy"].mean(0), dt),
+        "mse": at_horizons(error, dt),
+        "copy": at_horizons(found.error["copy"].mean(0), dt),
         "power": power,
     }
     kind = "settling" if power < 0.9 else "steady" if power < 1.3 else "compounding"
@@ -256,7 +256,7 @@ def by_horizon(answers: Sequence[Answer], dt: float) -> dict[str, dict[str, floa
     found = {name: numbers["occupancy"][name] for name in ("ece", "bias")}
     for answer, names in (("spread", ("spread_over_error",)), ("bounds", ("threshold", "coverage"))):
         kept = [name for name in names if name in numbers[answer]]
-        found |= {name: _at(np.array(numbers[answer][name]), dt) for name in kept}
+        found |= {name: at_horizons(np.array(numbers[answer][name]), dt) for name in kept}
     return found
 
 
@@ -290,7 +290,8 @@ def _relative(found: Findings, change: np.ndarray) -> float:
     return float(np.sqrt(change.mean() / max(found.error["model"][:, -1].mean(), 1e-12)))
 
 
-def _at(values: np.ndarray, dt: float) -> dict[str, float | None]:
+def at_horizons(values: np.ndarray, dt: float) -> dict[str, float | None]:
+    """Returns the values of the steps at those `HORIZONS` that there are; None for one that is not finite."""
     steps = {f"{one:.1f}": round(one / dt) - 1 for one in HORIZONS}
     return {
         name: float(values[step]) if np.isfinite(values[step]) else None
