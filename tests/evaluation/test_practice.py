@@ -5,7 +5,8 @@ import copy
 import pytest
 import torch
 
-from envs import ReplayVectorEnv
+from envs import ReplayVectorEnv, TrafficVectorEnv
+from tests.envs import test_traffic as simulated
 from tests.envs.factories import ROAD, SPEC
 from worldmodel.data.datamodule import TrafficDataModule
 from worldmodel.data.split import Span, Split
@@ -36,6 +37,10 @@ def make_env(num_envs: int = 4) -> ReplayVectorEnv:
         [RECORDING], episodes([RECORDING]), num_envs, history=HISTORY, raster_spec=SPEC, road_spec=ROAD,
         autoreset_mode="SameStep",
     )  # fmt: skip
+
+
+def make_traffic_env() -> TrafficVectorEnv:
+    return simulated.make_env(autoreset_mode="SameStep")
 
 
 def make_batch(num: int = 6) -> Clip:
@@ -79,14 +84,16 @@ class Hesitate:
         return Plan(action, torch.zeros(obs.batch_size, 1, 4), torch.zeros(obs.batch_size))
 
 
-@pytest.mark.parametrize("num_batches", [1, 4, 17])
-def test_from_its_state_it_makes_the_last_batch_and_those_after_it_again(num_batches: int) -> None:
-    batch = make_batch()
-    whole = Practice(Hesitate(), make_env(), share=0.5, num_ticks=5)
+@pytest.mark.parametrize(("traffic", "num_batches"), [("recorded", 1), ("recorded", 17), ("simulated", 4)])
+def test_from_its_state_it_makes_the_last_batch_and_those_after_it_again(
+    traffic: str, num_batches: int
+) -> None:
+    batch, make = make_batch(), {"recorded": make_env, "simulated": make_traffic_env}[traffic]
+    whole = Practice(Hesitate(), make(), share=0.5, num_ticks=5)
     made = [whole(batch) for _ in range(num_batches)]
     state = copy.deepcopy(whole.state_dict())
     made = [made[-1], *(whole(batch) for _ in range(12))]
-    begun = Practice(Hesitate(), make_env(), share=0.5, num_ticks=5)
+    begun = Practice(Hesitate(), make(), share=0.5, num_ticks=5)
     begun.load_state_dict(state)
     for expected in made:
         found = begun(batch)
