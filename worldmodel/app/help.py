@@ -143,11 +143,13 @@ COMMANDS = {
         "a model's prediction, put to the test",
         "Asks a model on held-out windows: is the action used, is the latent used or too free, how far is\n"
         "it better than copying, are its probabilities and spreads honest, do conformal bounds hold, how\n"
-        "do errors grow. Prints the answers, writes check.json and report.html.",
+        "do errors grow; how z is found, what mends the spread. Prints the answers, writes check.json and\n"
+        "report.html.",
         (
             ("checkpoint=FILE", "the model (required); or as the first word"),
             ("windows=64", "looked at, drawn at random"),
             ("part=test", "of the split"),
+            ("ensemble=[A.pt,B.pt]", "models trained apart, in place of dropout copies"),
             *RUN,
         ),
         ("worldmodel check runs/demo/2026-11-22_10-00-00/model.pt",),
