@@ -34,9 +34,9 @@ class ConstantVelocity:
 
     def __call__(self, clip: Clip) -> Float[Tensor, "1 B T 1 H W"]:
         """Returns the vehicles, drawn from where the windows are."""
-        views = clip.view[:, self.history :].double()
+        views = clip.view[:, self.history :].double().cpu()  # where the recordings are
         drawn = [self._draw(*one) for one in zip(clip.origin.tolist(), views, strict=True)]
-        return torch.stack(drawn)[None, :, :, None].to(clip.view.dtype)
+        return torch.stack(drawn)[None, :, :, None].to(clip.view)
 
     def _draw(self, origin: Sequence[int], views: Float[Tensor, "T 3"]) -> Float[Tensor, "T H W"]:
         number, row, frame = origin
