@@ -122,7 +122,8 @@ class Pipeline:
         found: set[str] = set()
         for stage in stages:
             needed = {stage_of(one) for one in stage.needs.values()}
-            if needed <= found and self._is_done(stage, self._key(stage)):
+            was_run = bool(self._read(stage))  # its key takes a while
+            if was_run and needed <= found and self._is_done(stage, self._key(stage)):
                 found.add(stage.name)
         return found
 
