@@ -113,7 +113,8 @@ def judge_latent(found: Findings) -> Answer:
     if use.is_ignored:
         words = f"ignored: {told}, drawing another changes {_percent(use.sensitivity)}"
         return Answer("latent", words, False, numbers)
-    words = f"yes: {told}, and the true future still fits best in {_percent(gap.accuracy)} of windows"
+    asked = f"{_percent(gap.accuracy)} of {len(gap.on)} windows"
+    words = f"yes: {told}, and the true future still fits best in {asked}"
     return Answer("latent", words, True, numbers)
 
 
