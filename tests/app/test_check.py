@@ -257,6 +257,11 @@ def test_an_ensemble_parts_where_its_models_differ() -> None:
     latents = one.prior(clip, num_samples=2)
     spread = [doubt(one, clip, latents, num_members=2, ensemble=pair) for pair in ([one, one], [one, other])]
     assert float(spread[0].epistemic.max()) <= 0.0 < float(spread[1].epistemic.mean())
+    again, elsewhere = (doubt(one, clip, latents, num_members=2, seed=seed).epistemic for seed in (0, 1))
+    assert again.equal(elsewhere)  # no dropout, no masks to draw
+    wet = probe_of(make_model(dim=2, std=0.3, dropout=0.3))
+    again, elsewhere = (doubt(wet, clip, latents, num_members=2, seed=seed).epistemic for seed in (0, 2))
+    assert not again.equal(elsewhere)
     table = disagreement_table(apart)
     assert table.columns == ("horizon", "image", "state", "cost") and table.rows[1][0] == "1.0 s"
 

@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 import torch
 
-from tests.app.test_check import save_inputs
+from tests.app.test_check import make_coupled, save_inputs
 from tests.models.factories import HISTORY, HORIZON, SPEC, make_clip
 from worldmodel.app.cli import main
-from worldmodel.app.compose import compose
-from worldmodel.app.imagine import futures, imagine, strongest_dimension
+from worldmodel.app.compose import UsageError, compose
+from worldmodel.app.imagine import futures, imagine, strongest_dimension, sweep
 from worldmodel.evaluation.probe import Probe, probe_of
 from worldmodel.models import ForwardModel, GaussianLatent
+from worldmodel.models.latent import CategoricalLatent, LocalLatent
 from worldmodel.viz import decode_video, future_frames, future_grid
 
 CONFIG = ["checkpoint=model.pt", "samples=2", "sweep=[-2,2]"]
@@ -57,6 +58,30 @@ def test_a_model_without_a_latent_has_no_sweep() -> None:
     rollouts = imagine(compose("imagine", CONFIG), probe, clip)
     assert list(rollouts) == ["recorded actions", "other actions"]
     assert list(rollouts["recorded actions"]) == ["recorded", "predicted"]
+
+
+def test_a_coupled_model_imagines_the_same_rows() -> None:
+    model = make_coupled()
+    for part in model.parameters():  # its heads begin at zero
+        torch.nn.init.normal_(part, std=0.1)
+    rollouts = imagine(compose("imagine", CONFIG), probe_of(model), make_clip(2))
+    assert [len(rows) for rows in rollouts.values()] == [4, 2, 5]
+    keep, left = (rollouts["other actions"][name] for name in ("keep", "left"))
+    assert keep is not None and left is not None and not keep.ego.equal(left.ego)
+
+
+def test_a_discrete_latent_is_swept_by_values_that_it_takes() -> None:
+    torch.manual_seed(0)
+    latent = LocalLatent(CategoricalLatent(8, 16, groups=2, classes=3), grid=(4, 2))
+    probe = probe_of(ForwardModel(spec=SPEC, history=HISTORY, channels=8, latent=latent))
+    heading, values = sweep(compose("imagine", CONFIG), probe, make_clip(2))
+    assert heading == "2 values of the latent, held" and list(values) == ["value 1", "value 2"]
+    for z in values.values():
+        choices = z.unflatten(-1, (4 * 2, 2, 3))
+        assert z.shape[:2] == (2, HORIZON) and (choices.sum(-1) == 1).all() and choices.amax(-1).eq(1).all()
+        assert z.equal(z[:, :1].expand_as(z))
+    with pytest.raises(UsageError, match="this latent is discrete"):
+        sweep(compose("imagine", [*CONFIG, "dimension=0"]), probe, make_clip(2))
 
 
 def test_the_dimension_that_changes_most_is_found() -> None:

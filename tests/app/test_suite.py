@@ -228,3 +228,5 @@ def test_a_suite_is_driven_and_carried_on(tmp_path: Path, capsys: pytest.Capture
     assert main(wanted) == 0
     assert driven == {path: path.stat().st_mtime_ns for path in tmp_path.glob("drive-*/*.parquet")}
     assert capsys.readouterr().err.count("cached") == 4
+    assert main([*wanted, "plan=true"]) == 0
+    assert "4 stages" in (plan := capsys.readouterr().out) and "4 are done, 0.0 h are left" in plan

@@ -103,7 +103,7 @@ def doubts(
     channel, spec = probe.model.spec.channels.index(Channel.VEHICLES), probe.model.spec
     latents = probe.prior(clip, num_samples=config.samples, generator=Generator().manual_seed(config.seed))
     mean = predict_mean(probe, clip, latents)
-    parts = doubt(probe, clip, latents, num_members=config.members, ensemble=ensemble)
+    parts = doubt(probe, clip, latents, num_members=config.members, ensemble=ensemble, seed=config.seed)
     steps = [step for step in (round(one / probe.model.dt) for one in HORIZONS) if step <= mean.shape[1]]
     found = []
     for row in range(len(clip.size)):

@@ -1,7 +1,8 @@
 """`worldmodel imagine CKPT`: futures of a few held-out windows side by side.
 
 What was recorded; what the model predicts without a latent, with latents from the prior, and along one
-dimension of the latent, all under the recorded actions; and under other actions of the ego. Every raster is
+dimension of the latent (of a discrete one: with a few of its values), all under the recorded actions; and
+under other actions of the ego. Every raster is
 seen from where the ego is in that future.
 """
 
@@ -20,6 +21,7 @@ from worldmodel.app.windows import held_out
 from worldmodel.data.dataset import WindowDataset, ego_future
 from worldmodel.evaluation.probe import Probe, manoeuvres, probe_of
 from worldmodel.models import load_model, world_of
+from worldmodel.models.latent import is_discrete
 from worldmodel.scene import Channel, draw_road, relative_pose
 from worldmodel.types import Clip, Rollout
 from worldmodel.viz import (
@@ -87,14 +89,36 @@ def imagine(config: Config, probe: Probe, clip: Clip) -> Rollouts:
         for i in range(config.samples):
             z = world.sample_latent(hidden, num_steps, generator)
             rows["recorded actions"][f"z sample {i + 1}"] = world.unroll(hidden, action, z)
-        axis = _dimension(config, probe, clip)
-        rows[f"latent dimension {axis} of {dim}"] = {
-            f"z = {value:+g}": world.unroll(hidden, action, _along(zero, axis, float(value)))
-            for value in config.sweep
-        }
+        heading, values = sweep(config, probe, clip)
+        rows[heading] = {label: world.unroll(hidden, action, z) for label, z in values.items()}
     ways = manoeuvres(clip.state[:, history - 1, 3], num_steps, world.dt)
     rows["other actions"] = {name: world.unroll(hidden, way, zero) for name, way in ways.items()}
     return rows
+
+
+def sweep(config: Config, probe: Probe, clip: Clip) -> tuple[str, Mapping[str, Float[Tensor, "B T Z"]]]:
+    """Returns a heading, and latents that stay as they are from the first step to the last.
+
+    Of a continuous latent one dimension takes the values `config.sweep`, the others are 0. A discrete one
+    takes as many values drawn from its prior, since no number along a dimension of it is one.
+
+    Raises:
+        UsageError: for a dimension that the latent does not have.
+    """
+    num_steps, dim = clip.action.shape[1] - probe.model.history + 1, probe.model.latent.dim
+    if is_discrete(probe.model.latent):
+        if config.dimension is not None:
+            raise UsageError(f"dimension={config.dimension}, but this latent is discrete; leave it out")
+        world, generator = world_of(probe.model), Generator().manual_seed(config.seed)
+        hidden = world.init(clip.obs(probe.model.history))
+        held = [world.sample_latent(hidden, 1, generator) for _ in config.sweep]
+        values = {f"value {i + 1}": z.expand(-1, num_steps, -1) for i, z in enumerate(held)}
+        return f"{len(held)} values of the latent, held", values
+    axis, zero = _dimension(config, probe, clip), clip.action.new_zeros(len(clip.size), num_steps, dim)
+    return (
+        f"latent dimension {axis} of {dim}",
+        {f"z = {value:+g}": _along(zero, axis, float(value)) for value in config.sweep},
+    )
 
 
 def strongest_dimension(probe: Probe, clip: Clip, *, value: float) -> int:

@@ -62,17 +62,17 @@ def main(config: Config) -> None:
     folder, begin = Path(config.run), time.monotonic()
     scenes = {one.key: scene_place(config, one, folder / "scenes") for one in levels}
     stages = stages_of(config, levels, overrides, scenes=scenes)
+    pipeline = Pipeline(
+        folder, argv=process, describe=described, jobs=config.jobs, environment=quiet(config.threads)
+    )
     if config.plan:
-        print(describe_plan(stages, jobs=config.jobs))
+        print(describe_plan(stages, jobs=config.jobs, done=pipeline.done(stages)))
         return
     console = Console(stderr=True)
     needed = {one.labels["level"] for one in stages}
     for key, level in {one.key: one for one in levels if one.key in needed}.items():
         console.print(f"[dim]scenes of {key}[/dim]")
         keep_scenes(scenario_of(shared_overrides(config, level)), scenes[key], config.scenes)
-    pipeline = Pipeline(
-        folder, argv=process, describe=described, jobs=config.jobs, environment=quiet(config.threads)
-    )
     outcomes = pipeline.run(stages)
     write_all(config, levels, stages, outcomes, seconds=time.monotonic() - begin)
     print(folder / (suite_report.PAGE if any(one.is_good for one in outcomes.values()) else "suite.md"))

@@ -181,6 +181,7 @@ def measure(
             num_samples=num_samples,
             num_members=num_members,
             ensemble=ensemble,
+            seed=seed,
             generator=generator,
         )
         for clip in batches
@@ -222,22 +223,24 @@ def doubt(
     *,
     num_members: int,
     ensemble: Sequence[Probe] = (),
+    seed: int = 0,
 ) -> VarianceParts:
     """Returns the variance of every pixel `(B, T, 1, H, W)` over latents and over members.
 
-    Members are draws of dropout masks, the same for every latent, or the models of an ensemble. A latent does
-    not mean the same to two models, so each of those draws as many from its own prior.
+    Members are draws of dropout masks, the same for every latent, or the models of an ensemble. A latent
+    does not mean the same to two models, so each of those draws as many from its own prior. Both begin with
+    `seed`.
     """
     if ensemble:
         draws = [
-            one.prior(clip, num_samples=len(latents), generator=Generator().manual_seed(0))
+            one.prior(clip, num_samples=len(latents), generator=Generator().manual_seed(seed))
             for one in ensemble
         ]
         members = [[predict(one, clip, z) for z in own] for one, own in zip(ensemble, draws, strict=True)]
     else:
         members = [
-            [predict(probe, clip, z, masks=Generator().manual_seed(seed)) for z in latents]
-            for seed in range(num_members)
+            [predict(probe, clip, z, masks=Generator().manual_seed(seed + i)) for z in latents]
+            for i in range(num_members)
         ]
     return split_variance(torch.stack([torch.stack(one) for one in members]))
 
@@ -288,6 +291,7 @@ def _measure_batch(
     num_samples: int,
     num_members: int,
     ensemble: Sequence[Probe],
+    seed: int,
     generator: Generator,
 ) -> Findings:
     model, history = probe.model, probe.model.history
@@ -296,7 +300,7 @@ def _measure_batch(
     zero = torch.zeros_like(prior[0])
     drawn = torch.stack([predict(probe, clip, one) for one in prior[:num_samples]])
     mean = drawn.mean(0)
-    variance = doubt(probe, clip, prior[:num_samples], num_members=num_members, ensemble=ensemble)
+    variance = doubt(probe, clip, prior[:num_samples], num_members=num_members, ensemble=ensemble, seed=seed)
     total = variance.aleatoric + variance.epistemic
     action = clip.action[:, history - 1 :]
     images = {

@@ -1,4 +1,4 @@
-"""Which of the shipped latents a gradient may move."""
+"""Which of the shipped latents a gradient may move, and which are discrete."""
 
 from pathlib import Path
 
@@ -10,6 +10,7 @@ from worldmodel.models.latent import (
     GaussianLatent,
     LatentDropout,
     LocalLatent,
+    is_discrete,
     takes_any_value,
 )
 
@@ -30,6 +31,12 @@ def test_values_that_limit_z_are_not_to_be_left(path: Path) -> None:
     assert takes_any_value(make(path)) == (path.stem not in RESTRICTED)
 
 
+@pytest.mark.parametrize("path", WITH_Z, ids=name_of)
+def test_one_of_finitely_many_values_is_discrete(path: Path) -> None:
+    assert is_discrete(make(path)) == (path.stem in {"categorical", "vector_quantised"})
+
+
 def test_the_latent_within_decides() -> None:
     assert takes_any_value(LocalLatent(LatentDropout(GaussianLatent(4, 4, dim=2))))
-    assert not takes_any_value(LocalLatent(LatentDropout(CategoricalLatent(4, 4))))
+    wrapped = LocalLatent(LatentDropout(CategoricalLatent(4, 4)))
+    assert is_discrete(wrapped) and not takes_any_value(wrapped)

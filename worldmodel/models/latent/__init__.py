@@ -23,7 +23,7 @@ from worldmodel.models.latent.discrete import (
 )
 from worldmodel.models.latent.empirical import CodeBank, EmpiricalPrior, SpikeAndSlab
 from worldmodel.models.latent.gaussian import ConditionalGaussian, GaussianLatent, StandardGaussian
-from worldmodel.models.latent.kind import takes_any_value
+from worldmodel.models.latent.kind import is_discrete, takes_any_value
 from worldmodel.models.latent.local import LocalLatent
 from worldmodel.models.latent.regularised import RegularisedLatent
 from worldmodel.models.latent.sparse import (
@@ -78,6 +78,7 @@ __all__ = [
     "free_bits_kl",
     "gaussian_kl",
     "hard_concrete",
+    "is_discrete",
     "map_encoder",
     "normal_kl",
     "open_probability",

@@ -1,4 +1,4 @@
-"""Which latents a gradient may move: those that are not limited by the values they take."""
+"""What values a latent may take: any, few, or one of a set."""
 
 from torch import nn
 
@@ -7,9 +7,10 @@ from worldmodel.models.latent.discrete import CategoricalLatent, VectorQuantised
 from worldmodel.models.latent.sparse import L0Latent, SparseLatent, WinnerTakeAllLatent
 from worldmodel.models.latent.wrapper import TruncatedLatent
 
+DISCRETE = (CategoricalLatent, VectorQuantisedLatent)
+"""Latents that are one of finitely many values."""
 RESTRICTED = (
-    CategoricalLatent,
-    VectorQuantisedLatent,
+    *DISCRETE,
     WinnerTakeAllLatent,
     SparseLatent,
     L0Latent,
@@ -30,5 +31,22 @@ def takes_any_value(latent: Latent) -> bool:
         >>> takes_any_value(GaussianLatent(4, 4, dim=2)), takes_any_value(CategoricalLatent(4, 4))
         (True, False)
     """
+    return not _holds(latent, RESTRICTED)
+
+
+def is_discrete(latent: Latent) -> bool:
+    """Returns whether z is one of finitely many values, so that a number along one of its dimensions is none.
+
+    A latent within another (patches, dropout) decides.
+
+    Example:
+        >>> from worldmodel.models import GaussianLatent
+        >>> is_discrete(CategoricalLatent(4, 4)), is_discrete(GaussianLatent(4, 4, dim=2))
+        (True, False)
+    """
+    return _holds(latent, DISCRETE)
+
+
+def _holds(latent: Latent, kinds: tuple[type[nn.Module], ...]) -> bool:
     assert isinstance(latent, nn.Module)
-    return not any(isinstance(part, RESTRICTED) for part in latent.modules())
+    return any(isinstance(part, kinds) for part in latent.modules())
