@@ -111,16 +111,14 @@ def probe_of(model: Any) -> Probe:
 
 
 @dataclass(frozen=True)
-class Findings:
-    """What was found in `W` windows of `T` steps.
+class WindowFindings:
+    """What was found in each of `W` windows of `T` steps.
 
     Attributes:
         error: mean squared errors of the vehicle channel: `model` (mean over latents), `copy`, `shuffled`
             (under another window's actions), `posterior`, `prior`, `zero` (single latents).
         response: `{manoeuvre: mean squared change of the prediction against keeping speed}`.
         latent: what z does; None for a model without.
-        gap: energies on and off the data, of the first windows; None for a model without a latent.
-        inference: of z in the same windows, in every way; None for a model without a latent.
         variance: spread over latents and over members.
         occupancy: reliability of the mean prediction.
         levels: the same in fine bins.
@@ -132,14 +130,25 @@ class Findings:
     error: Mapping[str, Float[np.ndarray, "W T"]]
     response: Mapping[str, Float[np.ndarray, "W T"]]
     latent: LatentUse | None
-    gap: EnergyGap | None
-    inference: Inference | None
     variance: VarianceParts
     occupancy: Bins
     levels: Bins
     spread: Bins
     catching: Float[np.ndarray, "W T"]
     cluster: Int[np.ndarray, " W"]
+
+
+@dataclass(frozen=True)
+class Findings(WindowFindings):
+    """The same, and what is asked in the first few windows only; None for a model without a latent.
+
+    Attributes:
+        gap: energies on and off the data.
+        inference: of z, in every way.
+    """
+
+    gap: EnergyGap | None = None
+    inference: Inference | None = None
 
 
 def measure(
@@ -186,14 +195,14 @@ def measure(
         )
         for clip in batches
     ]
-    found, first = _merge(parts), batches[0][:NUM_DESCENDED]
+    found, first = vars(_merge(parts)), batches[0][:NUM_DESCENDED]
     if not probe.model.latent.dim:
-        return found
+        return Findings(**found)
     steps = gap_steps if takes_any_value(probe.model.latent) else 0
     candidates = probe.prior(first, num_samples=num_candidates, generator=generator)
     energy = ClipEnergy(probe.model, first, generator=generator)
-    return replace(
-        found,
+    return Findings(
+        **found,
         gap=energy_gap(probe.model, first, candidates[0], num_steps=steps, generator=generator),
         inference=compare_inference(energy, candidates, num_steps=steps),
     )
@@ -293,7 +302,7 @@ def _measure_batch(
     ensemble: Sequence[Probe],
     seed: int,
     generator: Generator,
-) -> Findings:
+) -> WindowFindings:
     model, history = probe.model, probe.model.history
     target, covered = target_of(probe, clip)
     prior = probe.prior(clip, num_samples=max(num_samples, 2), generator=generator)
@@ -314,12 +323,10 @@ def _measure_batch(
     ways = manoeuvres(clip.state[:, history - 1, 3], target.shape[1], model.dt)
     moved = {name: predict(probe, probe.redirect(clip, way), zero) for name, way in ways.items()}
     kept = moved.pop("keep")
-    return Findings(
+    return WindowFindings(
         error={name: squared_error(one, target, covered).double().numpy() for name, one in images.items()},
         response={name: squared_error(one, kept, covered).double().numpy() for name, one in moved.items()},
         latent=latent_use(model, clip, prior, generator=generator) if model.latent.dim else None,
-        gap=None,
-        inference=None,
         variance=VarianceParts(
             _covered_mean(variance.aleatoric, covered), _covered_mean(variance.epistemic, covered)
         ),
@@ -353,7 +360,7 @@ def _training(model: Any) -> Iterator[None]:
         model.train(was)
 
 
-def _merge(parts: Sequence[Findings]) -> Findings:
+def _merge(parts: Sequence[WindowFindings]) -> WindowFindings:
     def joined(get: Any) -> Any:
         """A dataclass of per-window tensors, joined; None where there is none."""
         found = [get(part) for part in parts]
@@ -366,12 +373,10 @@ def _merge(parts: Sequence[Findings]) -> Findings:
         found = [getattr(part, name) for part in parts]
         return {key: np.concatenate([one[key] for one in found]) for key in found[0]}
 
-    return Findings(
+    return WindowFindings(
         error=tables("error"),
         response=tables("response"),
         latent=joined(lambda part: part.latent),
-        gap=None,
-        inference=None,
         variance=joined(lambda part: part.variance),
         **{
             name: reduce(add, [getattr(part, name) for part in parts])
