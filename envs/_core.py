@@ -148,11 +148,16 @@ class RoadCore(ABC):
         self.outcome[gone] = Outcome.OFF_ROAD
 
     def _reach_end(self, slots: np.ndarray) -> None:
-        """Ends what is left at the end of the known road or of the episode."""
+        """Ends what is left at the end of the known road or of the episode.
+
+        Who gets to the end of the road before the episode is over is ahead of the recorded driver, with whom
+        it would have ended. How far that one got later, where another stretch was covered, is not asked.
+        """
         at_end = self._is_at_end(slots)
         over = (at_end | (self.frame[slots] >= self.last[slots])) & (self.outcome[slots] == Outcome.RUNNING)
         needed = self.protocol.min_progress * np.maximum(self.human_distance[slots], 0.0)
         is_far = self.distance[slots] >= needed - SLACK
+        is_far |= at_end & (self.frame[slots] < self.last[slots])
         if self.protocol.must_reach_edge:
             is_far &= at_end
         self.outcome[slots[over]] = np.where(is_far, Outcome.FINISHED, Outcome.TIME_OUT)[over]

@@ -1,6 +1,8 @@
 """The replay environment judges rightly, keeps Gymnasium's contract, and its batched form equals the single
 one."""
 
+from dataclasses import replace
+
 import gymnasium
 import numpy as np
 import pytest
@@ -101,6 +103,21 @@ def test_the_edge_of_the_covered_road_ends_the_episode_as_finished():
     # Handed over at frame 19; 36 m before the edge is x = 64.2 m, and x = 20 + 0.5 f is beyond it from frame
     # 89 on.
     assert (info["steps"], info["outcome"], info["terminated"]) == (70, Outcome.FINISHED, False)
+
+
+def test_who_is_ahead_of_the_driver_where_the_covered_road_ends_has_finished():
+    """Until frame 80 the road is covered up to 136 m; the driver passes there a metre short of the end, and
+    goes on where the next stretch is covered."""
+    recording = make_straight([(20.0, 2.0, 10.0)], num_frames=150)
+    recording = replace(
+        recording, coverage=np.where(np.arange(150)[:, None] < 80, [0.0, 136.0], [0.0, 400.0])
+    )
+    info = drive(recording, (0.1, 0.0))
+    # From 39 m at 10 m/s: 39 + 10 t + .05 t^2 is beyond 136 - 36 m after 5.93 s.
+    assert (info["steps"], info["outcome"], info["terminated"]) == (60, Outcome.FINISHED, False)
+    assert info["distance"] < 0.5 * info["human_distance"] == pytest.approx(65.0)
+    assert drive(recording, (-0.1, 0.0))["steps"] == 130
+    assert drive(recording, (-0.5, 0.0))["outcome"] == Outcome.TIME_OUT
 
 
 def test_the_recording_ends_the_episode():

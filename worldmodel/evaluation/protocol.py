@@ -24,7 +24,8 @@ class Protocol:
 
     An episode starts at the newest frame of a recorded history and ends with the vehicle's contiguous
     recording (or the recording itself), or where its driver comes within `edge_margin` of the far end of the
-    covered road. An ego that gets there earlier has finished.
+    covered road. An ego that gets there earlier has finished, though another stretch may be covered later on,
+    where its driver went further.
 
     Attributes:
         name: short name for tables.
@@ -36,14 +37,15 @@ class Protocol:
         edge_margin: distance kept to the end of the covered road [m].
         shrink: taken off every side of both boxes before they are tested for overlap [m].
         road_margin: the ego's centre must stay this far inside the union of lanelets [m].
-        min_progress: share of the recorded driver's distance over the same episode that *success* needs.
+        min_progress: share of the recorded driver's distance over the same episode that *success* needs of an
+            ego that is still driving when it ends.
         ends_with_log: whether the episode ends with the vehicle's own recording, or with everybody's.
         must_reach_edge: whether *success* needs the end of the covered road to be reached; vehicles whose own
             driver does not get there are left out.
     """
 
     name: str = "v1"
-    version: int = 1
+    version: int = 2
     history: float = 2.0
     repeat: float | None = 1.0
     min_drive: float = 3.0
