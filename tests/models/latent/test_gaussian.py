@@ -5,7 +5,13 @@ import torch
 
 from worldmodel.models import GaussianLatent, NoLatent, gaussian_kl
 from worldmodel.models.checkpoint import build
-from worldmodel.models.latent import ConditionalGaussian, StandardGaussian, free_bits_kl, normal_kl
+from worldmodel.models.latent import (
+    ConditionalGaussian,
+    LatentDropout,
+    StandardGaussian,
+    free_bits_kl,
+    normal_kl,
+)
 
 
 def test_kl_is_that_of_torch_distributions() -> None:
@@ -42,6 +48,21 @@ def test_z_dropout_falls_per_sample() -> None:
     hidden, target = torch.zeros(256, 8, 8, 8), torch.zeros(256, 16, 8, 8)
     paying = latent.posterior(hidden, target, torch.Generator().manual_seed(0)).penalty > 0
     assert 90 < int(paying.sum()) < 166  # 128 expected, 5 standard deviations
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("is_wrapped", [False, True])
+def test_nothing_is_dropped_outside_training(is_wrapped: bool) -> None:
+    """In training each draw is of the prior `N(0, 1)`, else of the posterior `N(10, e^-4)`."""
+    inner = GaussianLatent(8, 16, dim=1, z_dropout=0.0 if is_wrapped else 1.0, beta=1.0)
+    inner.head.weight.zero_()
+    inner.head.bias.copy_(torch.tensor([10.0, -8.0]))
+    latent = LatentDropout(inner, rate=1.0) if is_wrapped else inner
+    maps = torch.zeros(64, 8, 8, 8), torch.zeros(64, 16, 8, 8)
+    for is_training in (True, False):
+        sample = latent.train(is_training).posterior(*maps, torch.Generator().manual_seed(0))
+        assert bool((sample.z < 5).all() if is_training else (sample.z > 9.9).all())
+        assert bool((sample.penalty == 0).all() if is_training else (sample.penalty > 50).all())
 
 
 def test_kept_samples_follow_the_posterior() -> None:

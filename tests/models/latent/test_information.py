@@ -180,7 +180,7 @@ def train(latent: nn.Module, activity: Callable[[nn.Module, LatentSample], float
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    latent.eval()
+    latent.train(isinstance(latent, LatentDropout))  # which limits in training only
     hidden, target, signs = batch(generator, 256)
     with torch.no_grad():
         sample = latent.posterior(hidden, target, generator)  # type: ignore[operator]

@@ -47,9 +47,9 @@ class ConditionalGaussian(nn.Module):
 class GaussianLatent(nn.Module):
     """`z ~ p(z | hidden)`; an encoder of the future predicts `q(z | hidden, target) = N(mu, diag sigma^2)`.
 
-    z-dropout (Henaff et al. 2019, section 3.1): with probability `z_dropout`, drawn *per sample*, the
-    posterior is replaced by a draw from the prior, so that the model cannot leave to z what the action
-    explains. Such samples pay no KL.
+    z-dropout (Henaff et al. 2019, section 3.1): in training, with probability `z_dropout`, drawn *per
+    sample*, the posterior is replaced by a draw from the prior, so that the model cannot leave to z what the
+    action explains. Such samples pay no KL.
 
     Args:
         channels: of the hidden state.
@@ -114,9 +114,8 @@ class GaussianLatent(nn.Module):
         mean, log_var = self.infer(hidden, target)
         prior_mean, prior_log_var = self.belief(hidden)
         noise = self._noise(hidden, generator)
-        is_dropped = (
-            torch.rand(mean.shape[0], generator=generator, device=mean.device) < self.z_dropout
-        ).unsqueeze(-1)
+        rate = self.z_dropout if self.training else 0.0
+        is_dropped = (torch.rand(mean.shape[0], generator=generator, device=mean.device) < rate).unsqueeze(-1)
         drawn = reparametrised(mean, log_var, noise)
         z = torch.where(is_dropped, reparametrised(prior_mean, prior_log_var, noise), drawn)
         each = normal_kl(mean - prior_mean, log_var, prior_log_var)

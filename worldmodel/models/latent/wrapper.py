@@ -57,7 +57,7 @@ class TruncatedLatent(nn.Module):
 
 
 class LatentDropout(nn.Module):
-    """z-dropout for any latent: with probability `rate` per sample, a draw from the prior that pays nothing.
+    """z-dropout for any latent: in training, with probability `rate` per sample, a free draw from the prior.
 
     As in `GaussianLatent`, it keeps the model from leaving to z what the action explains.
     """
@@ -87,5 +87,6 @@ class LatentDropout(nn.Module):
         """Returns the latent's posterior draw, or, dropped, its prior's."""
         sample = self.latent.posterior(hidden, target, generator)
         other = self.latent.prior(hidden, generator)
-        is_dropped = torch.rand(len(other), generator=generator, device=other.device) < self.rate
+        rate = self.rate if self.training else 0.0
+        is_dropped = torch.rand(len(other), generator=generator, device=other.device) < rate
         return LatentSample(torch.where(is_dropped[:, None], other, sample.z), sample.penalty * (~is_dropped))
