@@ -279,7 +279,7 @@ def summary_of(
         for (one, other), differences in paired(config, rows).items()
     }
     return {
-        **summarise(rows, latency_ms=latency),
+        **summarise(rows, latency_ms=latency, cluster=config.cluster),
         "paired": pairs,
         "paired_cluster": config.cluster,
         "protocol": course.protocol.name,

@@ -318,7 +318,7 @@ def add_rates(album: Album, summary: Mapping[str, Any], *, highlight: str) -> No
         rate: {name: Rate(*_rate(row, rate)) for name, row in summary["agents"].items()}
         for rate in ("safe", "success")
     }
-    caption = "Share of episodes with 95 % intervals (Wilson)."
+    caption = "Share of episodes with 95 % intervals (Wilson, by vehicle or scene)."
     album.add("rates.svg", rate_chart(panels, highlight=highlight), section="agent_charts", caption=caption)
 
 

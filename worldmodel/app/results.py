@@ -143,9 +143,9 @@ def _page(config: Config, tables: str, made: Mapping[str, object]) -> str:
         f"`worldmodel results run={config.run} scale={config.scale:g}`: {made['stages']} stages, "
         f"{made['seconds_of_stages']:.0f} s of work, {config.jobs} at a time, threads={config.threads}.",
         "",
-        "Intervals: 95 %, Wilson's for one seed, for several bootstrapped over seeds and clusters (scenes or "
-        "vehicles); the seeds' own means in parentheses. Gained: percentage points more than "
-        f"{config.reference}, paired by episode.",
+        "Intervals: 95 %, for one seed Wilson's for what the episodes of each cluster (scene or vehicle) are "
+        "worth, for several bootstrapped over seeds and clusters; the seeds' own means in parentheses. "
+        f"Gained: percentage points more than {config.reference}, paired by episode, over its seeds, too.",
         "",
     ]
     if failed:

@@ -18,7 +18,7 @@ import numpy as np
 from worldmodel.app.prediction import HORIZONS
 from worldmodel.app.stage import Stage
 from worldmodel.evaluation.episode import EpisodeResult
-from worldmodel.evaluation.statistics import Interval, bootstrap_seeds, wilson
+from worldmodel.evaluation.statistics import Interval, bootstrap_seeds, clustered_wilson
 from worldmodel.evaluation.table import SIDES, read_episodes
 
 RATES = ("safe", "success")
@@ -107,16 +107,16 @@ def _driving_row(drive: Drive, rival: Drive | None) -> dict[str, Any]:
     row["latency_ms"] = drive.latency_ms
     for rate in RATES:
         if rival is not None and rival is not drive and drive.is_like(rival):
-            gained = drive.values(rate) - rival.values(rate).mean(axis=0)
-            row |= named(f"{rate}_gain", bootstrap_seeds(gained, drive.clusters))
+            mine, theirs = drive.values(rate), rival.values(rate)
+            row |= named(f"{rate}_gain", bootstrap_seeds(mine, drive.clusters, against=theirs))
     return row
 
 
 def rate_of(drive: Drive, rate: str) -> Interval:
-    """Returns a rate with Wilson's interval, for several seeds bootstrapped over seeds and clusters."""
+    """Returns a rate with its interval by cluster: Wilson's; of several seeds, bootstrapped over both."""
     values = drive.values(rate)
     if len(values) == 1:
-        return wilson(int(values.sum()), values.size)
+        return clustered_wilson(values[0], drive.clusters)
     return bootstrap_seeds(values, drive.clusters)
 
 

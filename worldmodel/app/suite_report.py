@@ -101,7 +101,7 @@ def _rate(row: Mapping[str, Any], measure: str) -> Rate:
 
 def _section(rows: Sequence[Mapping[str, Any]], factor: str, levels: Levels) -> Section:
     table = Table(COLUMNS, tuple(cells(row) for row in rows if row["factor"] == factor))
-    caption = f"Share of episodes at each level of {factor}, with Wilson's 95 % intervals."
+    caption = f"Share of episodes at each level of {factor}, with Wilson's 95 % intervals, by scene."
     chart = Media(level_chart(factor, levels), caption)
     return Section(factor.capitalize(), table=table, media=(chart,))
 

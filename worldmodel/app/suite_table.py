@@ -14,8 +14,7 @@ from worldmodel.app.results_table import gain_cell, markdown_table, named, rate_
 from worldmodel.app.run import write_atomic
 from worldmodel.app.stage import Stage
 from worldmodel.evaluation.episode import EpisodeResult
-from worldmodel.evaluation.statistics import wilson
-from worldmodel.evaluation.table import SIDES, compare, mean_of, read_episodes
+from worldmodel.evaluation.table import SIDES, compare, mean_of, rate_of, read_episodes
 
 RATES = ("success", "safe")
 FAULTS = ("ego", "other", "both")
@@ -91,7 +90,7 @@ def _row(one: Drives, rival: Drives | None) -> dict[str, Any]:
         "agent": one.agent, "n": len(rows), "scenes": len({row.recording for row in rows}),
     }  # fmt: skip
     for rate in RATES:
-        found |= named(rate, wilson(sum(getattr(row, rate) for row in rows), len(rows)))
+        found |= named(rate, rate_of(rows, rate, cluster="scene"))
     found |= named("distance", mean_of(rows, "distance", cluster="scene"))
     found |= {side: sum(row.collision_side == side for row in rows) for side in SIDES}
     found["off_road"] = sum(row.outcome == "off_road" for row in rows)
@@ -120,8 +119,8 @@ def cells(row: Mapping[str, Any]) -> tuple[str, ...]:
 def legend(reference: str) -> str:
     """Returns what the columns mean."""
     return (
-        "Rates with Wilson's 95 % intervals; distances and gains with bootstrapped ones, by scene. Sides and "
-        "faults are numbers of episodes. Gained: percentage points more than "
+        "Rates with Wilson's 95 % intervals, distances and gains with bootstrapped ones, all by scene. Sides "
+        "and faults are numbers of episodes. Gained: percentage points more than "
         f"{reference}, paired by episode. Fault: who came into line with the other in the last three "
         "seconds, and if neither did, who was behind (`worldmodel/evaluation/fault.py`). "
         "Decision: one scene, one thread."

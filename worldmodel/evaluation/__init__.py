@@ -21,6 +21,7 @@ from worldmodel.evaluation.statistics import (
     Interval,
     bootstrap_mean,
     bootstrap_seeds,
+    clustered_wilson,
     paired_difference,
     wilson,
 )
@@ -52,6 +53,7 @@ __all__ = [
     "bootstrap_mean",
     "bootstrap_seeds",
     "catching_threshold",
+    "clustered_wilson",
     "compare",
     "conformal_quantile",
     "conformal_threshold",

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 
 from worldmodel.atomic import replacing
 from worldmodel.evaluation.episode import EpisodeResult
-from worldmodel.evaluation.statistics import Interval, bootstrap_mean, paired_difference, wilson
+from worldmodel.evaluation.statistics import Interval, bootstrap_mean, clustered_wilson, paired_difference
 
 PLAN = pa.list_(pa.float32())
 SIDES = ("front", "rear", "side")
@@ -81,17 +81,20 @@ def read_episodes(path: Path) -> list[EpisodeResult]:
 
 
 def summarise(
-    rows: Sequence[EpisodeResult], *, latency_ms: Mapping[str, float] | None = None
+    rows: Sequence[EpisodeResult],
+    *,
+    latency_ms: Mapping[str, float] | None = None,
+    cluster: str = "vehicle_id",
 ) -> dict[str, dict[str, dict[str, int | float | None]]]:
     """Returns `{"agents": {name: {n, safe, safe_low, ..., latency_ms}}}`.
 
-    The bounds are Wilson's; collisions by side, `off_road` and `reverse` are numbers of episodes.
+    The bounds are Wilson's, for as many trials as the episodes of each `cluster` are worth; collisions by
+    side, `off_road` and `reverse` are numbers of episodes.
     """
     agents: dict[str, dict[str, int | float | None]] = {}
     for name in dict.fromkeys(row.agent for row in rows):
         mine = [row for row in rows if row.agent == name]
-        safe = wilson(sum(row.safe for row in mine), len(mine))
-        success = wilson(sum(row.success for row in mine), len(mine))
+        safe, success = (rate_of(mine, rate, cluster=cluster) for rate in ("safe", "success"))
         agents[name] = {
             "n": len(mine),
             "safe": safe.estimate,
@@ -138,14 +141,23 @@ def compare(
         )
     order = list(pair[0])
     values = [np.array([float(getattr(one[key], field)) for key in order]) for one in pair]
-    clusters = np.array([f"{pair[0][key].recording}:{getattr(pair[0][key], cluster)}" for key in order])
-    return paired_difference(values[0], values[1], clusters)
+    return paired_difference(values[0], values[1], _clusters([pair[0][key] for key in order], cluster))
+
+
+def rate_of(rows: Sequence[EpisodeResult], field: str, *, cluster: str = "vehicle_id") -> Interval:
+    """Returns the share of episodes with Wilson's interval, by cluster."""
+    values = np.array([float(getattr(row, field)) for row in rows])
+    return clustered_wilson(values, _clusters(rows, cluster))
 
 
 def mean_of(rows: Sequence[EpisodeResult], field: str, *, cluster: str = "vehicle_id") -> Interval:
     """Returns the mean of a field with its interval, bootstrapped by cluster."""
     values = np.array([float(getattr(row, field)) for row in rows])
-    return bootstrap_mean(values, np.array([f"{row.recording}:{getattr(row, cluster)}" for row in rows]))
+    return bootstrap_mean(values, _clusters(rows, cluster))
+
+
+def _clusters(rows: Sequence[EpisodeResult], cluster: str) -> np.ndarray:
+    return np.array([f"{row.recording}:{getattr(row, cluster)}" for row in rows])
 
 
 def _identity(row: EpisodeResult) -> tuple[str, int, int]:
