@@ -5,7 +5,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from worldmodel.costs import Disagreement, DisagreementPenalty, disagreement, excess, split_variance
+from worldmodel.costs import (
+    Disagreement,
+    DisagreementPenalty,
+    disagreement,
+    excess,
+    split_crossed_variance,
+    split_variance,
+)
 from worldmodel.types import CostTerms, Rollout
 
 
@@ -130,6 +137,33 @@ def test_total_variance_is_split_as_it_was_made() -> None:
     parts = split_variance(samples)
     assert float(parts.aleatoric.mean()) == pytest.approx(9.0, rel=0.02)
     assert float(parts.epistemic.mean()) == pytest.approx(4.0, rel=0.05)
+
+
+@pytest.mark.parametrize("num_samples", [2, 3, 8])
+def test_draws_that_members_share_are_no_disagreement(num_samples: int) -> None:
+    """Members N(0, 0.3^2), common draws N(0, 1), interaction N(0, 0.5^2): epistemic .09, aleatoric 1.25."""
+    generator = torch.Generator().manual_seed(0)
+    members = 0.3 * torch.randn(4, 1, 40_000, generator=generator)
+    draws = torch.randn(1, num_samples, 40_000, generator=generator)
+    both = 0.5 * torch.randn(4, num_samples, 40_000, generator=generator)
+    parts = split_crossed_variance(members + draws + both)
+    assert float(parts.aleatoric.mean()) == pytest.approx(1.25, rel=0.03)
+    assert float(parts.epistemic.mean()) == pytest.approx(0.09, rel=0.03)
+
+
+def test_crossed_variances_by_hand() -> None:
+    """Rows (0, 2) and (2, 8): means 1 and 5 differ by 8, of which the interaction 4 takes 4 / 2 off."""
+    samples = torch.tensor([[0.0, 2.0], [2.0, 8.0]]).unsqueeze(-1)
+    parts = split_crossed_variance(samples)
+    assert (float(parts.aleatoric), float(parts.epistemic)) == (10.0, 6.0)  # (2 + 18) / 2, 8 - 2
+    apart = split_variance(samples)
+    assert (float(apart.aleatoric), float(apart.epistemic)) == (10.0, 3.0)  # 8 - 10 / 2
+    twins = torch.tensor([[0.1, 0.7, 0.3]] * 3).unsqueeze(-1)
+    assert float(split_crossed_variance(twins).epistemic) == 0.0
+    deterministic = split_crossed_variance(samples[:, :1])
+    assert (float(deterministic.aleatoric), float(deterministic.epistemic)) == (0.0, 2.0)
+    with pytest.raises(ValueError, match="got 1 members"):
+        split_crossed_variance(samples[:1])
 
 
 def test_one_kind_of_variance_at_a_time() -> None:

@@ -282,8 +282,8 @@ def _honesty_charts(found: Findings, dt: float) -> tuple[Media, ...]:
     )
     parts = {
         "squared error": found.error["model"].mean(0),
-        "over latents": found.variance.aleatoric.clamp_min(0).mean(0).numpy().astype(float),
-        "over members": found.variance.epistemic.clamp_min(0).mean(0).numpy().astype(float),
+        "over latents": found.variance.aleatoric.mean(0).clamp_min(0).numpy().astype(float),
+        "over members": found.variance.epistemic.mean(0).clamp_min(0).numpy().astype(float),
     }
     variance = {name: Curve(x, part.astype(float)) for name, part in parts.items()}
     return (

@@ -13,6 +13,7 @@ from worldmodel.costs.disagreement import (
     disagreement,
     excess,
     member_variance,
+    split_crossed_variance,
     split_variance,
 )
 from worldmodel.costs.goal import Goal, overspeed_cost, progress_cost, reverse_cost
@@ -58,6 +59,7 @@ __all__ = [
     "progress_cost",
     "reverse_cost",
     "safety_distance",
+    "split_crossed_variance",
     "split_variance",
     "uncertainty_cost",
 ]

@@ -153,11 +153,13 @@ class DisagreementPenalty(nn.Module):
 
 @dataclass(frozen=True)
 class VarianceParts(Indexed):
-    """The variance of a prediction, told apart.
+    """The variance of a prediction, told apart. Both together are that of a fresh draw of a fresh member.
 
     Attributes:
-        aleatoric: what the latent spreads: futures that the past does not determine. More data leaves it.
-        epistemic: what the members spread: the model does not know. More data removes it.
+        aleatoric: what the latent spreads within a member: futures that the past does not determine. More
+            data leaves it.
+        epistemic: what the members' means over all latents spread: the model does not know. More data removes
+            it.
     """
 
     aleatoric: Float[Tensor, "*B"]
@@ -167,8 +169,10 @@ class VarianceParts(Indexed):
 def split_variance(samples: Float[Tensor, "M S *B"]) -> VarianceParts:
     """Returns the two parts of the law of total variance: `Var x = E_m Var_z x + Var_m E_z x`.
 
-    Both are unbiased: the `S` draws leave `aleatoric / S` in the variance of the members' means, which is
-    taken off. The epistemic part may therefore come out slightly below 0 where there is none.
+    For draws that every member has for itself (a *nested* design); where members share them, they err alike,
+    and `split_crossed_variance` is right. Both parts are unbiased: the `S` draws leave `aleatoric / S` in the
+    variance of the members' means, which is taken off. The epistemic part may therefore come out below 0
+    where there is little.
 
     Args:
         samples: `M` members, `S` latents for each; two or more of both (one latent for deterministic models).
@@ -176,11 +180,44 @@ def split_variance(samples: Float[Tensor, "M S *B"]) -> VarianceParts:
     Raises:
         ValueError: for fewer than two members.
     """
-    num_members, num_samples = samples.shape[:2]
-    if num_members < 2:
-        raise ValueError(f"got {num_members} members; the spread over members needs at least two")
-    between = samples.mean(1).var(0)
+    between, num_samples = _variance_of_means(samples), samples.shape[1]
     if num_samples < 2:
         return VarianceParts(torch.zeros_like(between), between)
     within = samples.var(1).mean(0)
     return VarianceParts(within, between - within / num_samples)
+
+
+def split_crossed_variance(samples: Float[Tensor, "M S *B"]) -> VarianceParts:
+    """Returns the same parts where draw `s` is the same for all members (a *crossed* design).
+
+    With `x = mean + member + draw + interaction`, what the draws do to all members alike cancels between
+    members, and only the interaction leaves a share in the variance of their means:
+
+        epistemic = Var_m E_s x - interaction / S
+        interaction = sum (x - mean_m x - mean_s x + mean x)^2 / ((M - 1)(S - 1))
+
+    The aleatoric part is the variance within members as before: that of the draws and of the interaction.
+    Unbiased too, with less noise than of as many draws apart, and exactly 0 for members that agree.
+
+    Args:
+        samples: `M` members, the same `S` latents for all; two or more of both (one latent for deterministic
+            models).
+
+    Raises:
+        ValueError: for fewer than two members.
+    """
+    apart = samples - samples[:1]  # between members nothing changes, and twins differ by exactly 0
+    between, (num_members, num_samples) = _variance_of_means(apart), samples.shape[:2]
+    if num_samples < 2:
+        return VarianceParts(torch.zeros_like(between), between)
+    centred = apart - apart.mean(0)
+    rest = centred - centred.mean(1, keepdim=True)
+    interaction = rest.square().sum((0, 1)) / ((num_members - 1) * (num_samples - 1))
+    return VarianceParts(samples.var(1).mean(0), between - interaction / num_samples)
+
+
+def _variance_of_means(samples: Float[Tensor, "M S *B"]) -> Float[Tensor, "*B"]:
+    if len(samples) < 2:
+        raise ValueError(f"got {len(samples)} members; the spread over members needs at least two")
+    variance: Tensor = samples.mean(1).var(0)
+    return variance

@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Generator, Tensor
 
-from worldmodel.costs import VarianceParts, split_variance
+from worldmodel.costs import VarianceParts, split_crossed_variance, split_variance
 from worldmodel.data.dataset import FutureViews, comoving_future, ego_future
 from worldmodel.evaluation.prediction import squared_error
 from worldmodel.evaluation.reliability import Bins, catching_threshold, occupancy_bins, spread_bins
@@ -236,22 +236,21 @@ def doubt(
 ) -> VarianceParts:
     """Returns the variance of every pixel `(B, T, 1, H, W)` over latents and over members.
 
-    Members are draws of dropout masks, the same for every latent, or the models of an ensemble. A latent
-    does not mean the same to two models, so each of those draws as many from its own prior. Both begin with
-    `seed`.
+    Members are draws of dropout masks, the same for every latent and under the same latents, or the models of
+    an ensemble. A latent does not mean the same to two models, so each of those draws as many from its own
+    prior, with a seed of its own: the first has `seed`.
     """
     if ensemble:
-        draws = [
-            one.prior(clip, num_samples=len(latents), generator=Generator().manual_seed(seed))
-            for one in ensemble
-        ]
-        members = [[predict(one, clip, z) for z in own] for one, own in zip(ensemble, draws, strict=True)]
-    else:
-        members = [
-            [predict(probe, clip, z, masks=Generator().manual_seed(seed + i)) for z in latents]
-            for i in range(num_members)
-        ]
-    return split_variance(torch.stack([torch.stack(one) for one in members]))
+        drawn = []
+        for index, one in enumerate(ensemble):
+            own = one.prior(clip, num_samples=len(latents), generator=Generator().manual_seed(seed + index))
+            drawn.append(torch.stack([predict(one, clip, z) for z in own]))
+        return split_variance(torch.stack(drawn))
+    members = [
+        torch.stack([predict(probe, clip, z, masks=Generator().manual_seed(seed + i)) for z in latents])
+        for i in range(num_members)
+    ]
+    return split_crossed_variance(torch.stack(members))
 
 
 def copied(probe: Probe, clip: Clip) -> Float[Tensor, "B T 1 H W"]:

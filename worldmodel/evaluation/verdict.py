@@ -163,11 +163,12 @@ def judge_occupancy(found: Findings, dt: float) -> Answer:
 def judge_spread(found: Findings, dt: float, *, miss: float) -> Answer:
     """Says whether errors are as large as the spread of latents and dropout members, and where that is."""
     ratio = spread_ratio(found.spread).numpy()
-    aleatoric, epistemic = (
-        getattr(found.variance, name).clamp_min(0).numpy() for name in ("aleatoric", "epistemic")
-    )
-    share = float(epistemic.mean() / max(epistemic.mean() + aleatoric.mean(), 1e-12))
-    ranks = rank_correlation((aleatoric + epistemic).mean(1), found.error["model"].mean(1))
+    aleatoric, epistemic = found.variance.aleatoric.numpy(), found.variance.epistemic.numpy()
+    # Single unbiased variances may lie below 0; to cut them off there would make their mean too large.
+    known, unknown = (max(float(part.mean()), 0.0) for part in (aleatoric, epistemic))
+    share = unknown / max(known + unknown, 1e-12)
+    variance = np.maximum(aleatoric + epistemic, 0.0)
+    ranks = rank_correlation(variance.mean(1), found.error["model"].mean(1))
     numbers = {
         "spread_over_error": [round(float(one), 4) for one in ratio],
         "epistemic_share": share,
@@ -181,7 +182,7 @@ def judge_spread(found: Findings, dt: float, *, miss: float) -> Answer:
         return Answer("spread", "there is none: no latent and no dropout", None, numbers)
     own = every_second_vehicle(found.cluster)
     if not own.all():
-        mended = recalibrate(aleatoric + epistemic, found.error["model"], own, miss=miss)
+        mended = recalibrate(variance, found.error["model"], own, miss=miss)
         numbers["recalibration"] = {name: at_horizons(values, dt) for name, values in vars(mended).items()}
     good = bool(0.5 <= ratio[-1] <= 2.0)
     kind = "yes" if good else "too sure" if ratio[-1] < 1 else "too unsure"

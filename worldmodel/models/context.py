@@ -138,7 +138,8 @@ class LearntContext:
         """Returns the mean prediction; the variance is that of the ensemble's means.
 
         A member's masks are the same for every scene: a member is one function. All members meet the same
-        latents, so the variance tells what the model does not know from what nobody can (`split_variance`).
+        latents, so the variance tells what the model does not know from what nobody can
+        (`split_crossed_variance`).
         """
         generator = Generator(next(self.model.parameters()).device).manual_seed(self.seed)
         memory, num_members = self.model.encode(obs), max(self.num_masks, 1)
