@@ -9,8 +9,10 @@ import torch
 from torch.utils.data import DataLoader
 
 from tests.models.factories import HISTORY, SPEC, make_clip
-from worldmodel.models import ForwardModel, GaussianLatent, NoLatent
+from worldmodel.models import ForwardModel, GaussianLatent, Latent, NoLatent
+from worldmodel.models.latent import CategoricalLatent
 from worldmodel.training import ForwardModule, warmup_cosine, with_latent
+from worldmodel.training.forward_module import OF_THE_LATENT
 from worldmodel.types import Clip
 
 
@@ -56,6 +58,23 @@ def test_warm_start_keeps_the_deterministic_weights() -> None:
     assert torch.isfinite(zero).all()
     back = with_latent(warm, NoLatent())
     torch.testing.assert_close(back.decoder.weight, model.decoder.weight)
+
+
+@pytest.mark.parametrize(
+    "other", [GaussianLatent(8, 16, dim=4), GaussianLatent(8, 16, dim=6), CategoricalLatent(8, 16)]
+)
+def test_a_latent_takes_nothing_over_from_the_one_before(other: Latent) -> None:
+    """Not even weights of the same shape; the rest of the model is kept."""
+    model = make_module(GaussianLatent(8, 16, dim=4)).model
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.fill_(7.0)
+    warm = with_latent(model, other)
+    own = {name: weight for name, weight in warm.named_parameters() if name.startswith(OF_THE_LATENT)}
+    assert {name.partition(".")[0] for name in own} == {"latent", "expander", "surprise_encoder"}
+    assert not any(bool((weight == 7).any()) for weight in own.values())
+    kept = [weight for name, weight in warm.named_parameters() if name not in own]
+    assert all(bool((weight == 7).all()) for weight in kept)
 
 
 @pytest.mark.parametrize("latent", [None, GaussianLatent(8, 16, dim=4)])

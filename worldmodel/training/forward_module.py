@@ -87,6 +87,10 @@ class ForwardModule(lightning.LightningModule):
         return scheduled(optimizer, self.num_steps, elapsed=self.elapsed)
 
 
+OF_THE_LATENT = ("latent.", "expander.", "surprise_encoder.", "target_encoder.", "summary.")
+"""Where the weights of a model are that another latent does not take over."""
+
+
 def with_latent(model: nn.Module, latent: Latent) -> nn.Module:
     """Returns a copy of a trained model with another latent: the warm start of a stochastic model.
 
@@ -95,10 +99,9 @@ def with_latent(model: nn.Module, latent: Latent) -> nn.Module:
     """
     config = plain(model.config) | {"latent": latent.config}
     warm: nn.Module = build(config)
-    known = {name: value for name, value in model.state_dict().items() if not name.startswith("variance_")}
-    missing = warm.load_state_dict(known, strict=False)
-    own = ("latent.", "expander.", "surprise_encoder.", "target_encoder.", "summary.")
-    unexpected = [name for name in missing.unexpected_keys if not name.startswith(own)]
+    left = (*OF_THE_LATENT, "variance_")
+    known = {name: value for name, value in model.state_dict().items() if not name.startswith(left)}
+    unexpected = warm.load_state_dict(known, strict=False).unexpected_keys
     if unexpected:
         raise ValueError(f"weights {unexpected} have no place in the model with {type(latent).__name__}")
     return warm
