@@ -106,6 +106,20 @@ def test_the_best_weights_are_kept_where_that_is_asked_for(store: Path, tmp_path
     assert extra["steps"] == 8
 
 
+def test_every_phase_has_its_own_latent(store: Path, tmp_path: Path) -> None:
+    """The first one, too; none, where it says null, whatever the phase before had."""
+    first = "{name:first,num_steps:1,share:0.4,latent:${latent}}"
+    other = "{name:other,num_steps:1,share:0.3,latent:{_target_:worldmodel.models.GaussianLatent,"
+    other += "channels:8,features:16,dim:3}}"
+    last = "{name:last,num_steps:1,share:0.3,latent:null}"
+    words = [word for word in TINY if not word.startswith("phases")]
+    words += [f"data.path={store}", f"run={tmp_path}", "validation.every=null", "uncertainty=null"]
+    assert main(["train", *words, f"phases=[{first},{other},{last}]"]) == 0
+    models = [load_model(tmp_path / f"model_{name}.pt") for name in ("first", "other", "last")]
+    assert [type(model.latent).__name__ for model in models] == ["LocalLatent", "GaussianLatent", "NoLatent"]
+    assert [model.latent.dim for model in models] == [60, 3, 0]
+
+
 def test_time_ends_a_training_that_validates_nothing(store: Path, tmp_path: Path) -> None:
     wanted = ["seconds=1e-6", "validation.every=null", "curriculum=growing", "loader.ahead=2"]
     assert train(store, tmp_path, *wanted) == 0

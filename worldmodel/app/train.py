@@ -1,6 +1,6 @@
 """`worldmodel train`: recordings -> a checkpoint, in phases, each from the weights of the one before.
 
-A phase that is finished has left its model; one that was killed has left its state (`training.resume`).
+Each phase has a latent of its own; null is none. A phase that is finished has left its model; one that was killed has left its state (`training.resume`).
 """
 
 import logging
@@ -16,7 +16,7 @@ from worldmodel.app.compose import Config, UsageError, build, with_values
 from worldmodel.app.phase import STATE, datamodule, train_phase
 from worldmodel.app.run import Run
 from worldmodel.data import Store, compute_stats
-from worldmodel.models import load_model, read_checkpoint, save_model
+from worldmodel.models import NoLatent, load_model, read_checkpoint, save_model
 from worldmodel.training import with_latent
 
 CHECKPOINT = "model.pt"
@@ -51,8 +51,7 @@ def fit(config: Config, run: Run) -> None:
     next(iter(module.train_dataloader()))  # compiles the renderer, which is no training time
     for number, phase in enumerate(config.phases):
         torch.manual_seed(config.seed + number)
-        if number:
-            model = with_latent(model, build(phase.latent))
+        model = with_latent(model, build(phase.latent) or NoLatent())
         path = run.folder / f"model_{phase.name}.pt"
         if path.exists():
             run.console.print(f"[dim]phase {phase.name}: done before[/dim]")
