@@ -1,6 +1,7 @@
 """`worldmodel train`: recordings -> a checkpoint, in phases, each from the weights of the one before.
 
-Each phase has a latent of its own; null is none. A phase that is finished has left its model; one that was killed has left its state (`training.resume`).
+Each phase has a latent of its own; null is none. A phase that is finished has left its model; one that was
+killed has left its state (`training.resume`).
 """
 
 import logging
