@@ -1,5 +1,6 @@
 """A store small enough to drive in a test, checkpoints of untrained models, and how trainings are killed."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,12 @@ def save_model(path: Path, *, spec: RasterSpec | None = None) -> Path:
     return path
 
 
-def kill_at(monkeypatch: pytest.MonkeyPatch, steps: int) -> None:
+def kill() -> None:
+    """Ends the process, as far as ours can tell."""
+    raise KilledError
+
+
+def kill_at(monkeypatch: pytest.MonkeyPatch, steps: int, end: Callable[[], None] = kill) -> None:
     """Kills the training after so many steps of this process, in the middle of the last."""
     left = [steps]
     count = TimeBudget.on_train_batch_end
@@ -41,6 +47,6 @@ def kill_at(monkeypatch: pytest.MonkeyPatch, steps: int) -> None:
         count(self, *args)
         left[0] -= 1
         if not left[0]:
-            raise KilledError
+            end()
 
     monkeypatch.setattr(TimeBudget, "on_train_batch_end", killing)

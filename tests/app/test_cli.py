@@ -117,6 +117,7 @@ def test_a_users_mistake_is_one_line_and_a_code(
     ("error", "code", "message"),
     [
         (KeyboardInterrupt(), 130, "interrupted"),
+        (SystemExit(), 143, "interrupted; what report had finished is kept"),
         (OSError(errno.ENOSPC, "No space left on device", "model.pt"), 1, "the disk is full: model.pt"),
         (UsageError("no such thing"), 2, "no such thing"),
         (ValueError("horizon=60 exceeds"), 1, "horizon=60 exceeds"),

@@ -97,6 +97,24 @@ def test_mixed_precision_learns_about_the_same(model: tuple[str, ...], store: Pa
     assert all(weight.dtype != torch.bfloat16 for weight in other.values())
 
 
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_interrupted_or_terminated_a_training_says_how_to_go_on(
+    number: signal.Signals, code: int, store: Path, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    before = signal.getsignal(signal.SIGINT)
+    kill_at(monkeypatch, 6, lambda: os.kill(os.getpid(), number))
+    try:
+        assert train(store, tmp_path / "run") == code
+    finally:
+        signal.signal(signal.SIGINT, before)  # which Lightning ignores from here on
+    *_, hint, last = capsys.readouterr().err.splitlines()
+    assert hint == f"train: go on with run={tmp_path / 'run'}"
+    assert last == "worldmodel: interrupted; what train had finished is kept"
+    monkeypatch.undo()
+    assert train(store, tmp_path / "run") == 0
+
+
 def test_the_best_weights_are_kept_where_that_is_asked_for(store: Path, tmp_path: Path) -> None:
     assert train(store, tmp_path, "validation.keep=best", "phases.1.num_steps=1", "loader.ahead=2") == 0
     scores = dict(read_metrics(tmp_path / "metrics/deterministic/metrics.csv")["val/mse"])

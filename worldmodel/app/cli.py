@@ -2,8 +2,8 @@
 
 Composes `configs/COMMAND.yaml` with the overrides and runs `worldmodel.app.COMMAND`. Some commands take a
 checkpoint as their first word: `worldmodel check model.pt` is `worldmodel check checkpoint=model.pt`. What a
-user can mend becomes one line on stderr and an exit code: 1 failed, 2 wrong usage, 130 interrupted.
-WORLDMODEL_DEBUG=1 shows where it came from.
+user can mend becomes one line on stderr and an exit code: 1 failed, 2 wrong usage, 130 interrupted, 143
+terminated. WORLDMODEL_DEBUG=1 shows where it came from.
 """
 
 import errno
@@ -33,8 +33,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     try:
         return _run(name, rest)
-    except KeyboardInterrupt:
-        return _fail(f"interrupted; what {name} had finished is kept", 130)
+    except (KeyboardInterrupt, SystemExit) as end:  # Lightning's word for SIGTERM is a SystemExit
+        code = 130 if isinstance(end, KeyboardInterrupt) else 143
+        return _fail(f"interrupted; what {name} had finished is kept", code)
     except Exception as error:
         if os.environ.get("WORLDMODEL_DEBUG") == "1":
             raise

@@ -84,9 +84,12 @@ def train_phase(
     learner = (learner or build(config.module))(
         model, optimizer=optimizer, num_steps=phase.num_steps, elapsed=budget.share
     )
-    trainer.fit(learner, module)
-    if trainer.interrupted:
-        raise KeyboardInterrupt
+    try:
+        trainer.fit(learner, module)
+    except SystemExit as end:
+        if end.code:  # what Lightning makes of Ctrl-C; of SIGTERM it makes one without a code
+            raise KeyboardInterrupt from end
+        raise
     run.console.print(f"[dim]phase {phase.name}: {trainer.global_step} steps, {budget.used:.1f} s[/dim]")
     kept = {"phase": phase.name, "steps": int(trainer.global_step), "seed": config.seed}
     if config.validation.keep == "best" and best.restore():

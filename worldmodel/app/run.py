@@ -90,7 +90,11 @@ class Run:
         """Times a part of the run, and says so."""
         self.console.print(f"[bold]{name}[/bold]")
         start = time.perf_counter()
-        yield
+        try:
+            yield
+        except (KeyboardInterrupt, SystemExit):
+            self.console.print(f"{name}: go on with run={self.folder}", highlight=False, soft_wrap=True)
+            raise
         self.seconds[name] = round(time.perf_counter() - start, 2)
         self.console.print(f"[dim]{name}: {self.seconds[name]:.1f} s[/dim]")
 
