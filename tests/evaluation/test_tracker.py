@@ -6,10 +6,17 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from envs import ReplayVectorEnv, TrafficVectorEnv, WorldModelVectorEnv
+from envs.highway import HighwayVectorEnv
+from tests.envs import test_traffic
 from worldmodel.data.dataset import FutureViews, WindowDataset, comoving_future, ego_future
-from worldmodel.evaluation.tracker import ConstantVelocity
+from worldmodel.evaluation.protocol import Episode, episodes
+from worldmodel.evaluation.suite import to_obs
+from worldmodel.evaluation.tracker import ConstantVelocity, ConstantVelocityContext
+from worldmodel.evaluation.truth import Truth
+from worldmodel.models import CopyContext, TrueContext
 from worldmodel.scene import LaneMap, RasterSpec, Recording, Tracks
-from worldmodel.types import Clip
+from worldmodel.types import Clip, Obs
 
 HISTORY, HORIZON, DT = 4, 20, 0.1
 SPEC = RasterSpec()
@@ -75,3 +82,79 @@ def test_only_who_is_recorded_now_is_carried_on() -> None:
     assert recorded(clip).sum() == 0
     assert (predicted.sum((1, 2)) > 0).all()
     assert forecast(make_pair(seen_until=NEWEST))[1].sum() == 0
+
+
+# --- As what is planned on ----------------------------------------------------------------------------------
+
+
+def at_decision(*recordings: Recording) -> tuple[Truth, Obs]:
+    """Returns the ego of each recording at `NEWEST`, and who is there."""
+    found = [Episode(i, EGO, 7, NEWEST, NEWEST + HORIZON, 20.0, HISTORY) for i in range(len(recordings))]
+    env = ReplayVectorEnv(recordings, found, len(found), history=HISTORY)
+    scene = 3 + np.arange(len(found))
+    observation, info = env.reset(options={"episode": np.arange(len(found))})
+    truth = Truth()
+    truth.watch(env, scene)
+    return truth, to_obs(observation, info, scene=scene)
+
+
+def test_a_leader_who_keeps_his_speed_is_where_he_will_truly_be() -> None:
+    """2 m/s faster than the ego; a copy of the present leaves him where he is."""
+    recording = make_pair()
+    truth, obs = at_decision(recording)
+    predicted = ConstantVelocityContext(truth)(obs, HORIZON).image
+    torch.testing.assert_close(
+        predicted, TrueContext([recording])(obs, HORIZON).image, atol=1.01 / 255, rtol=0
+    )
+    offset = 12.0 + 2.0 * DT * torch.arange(1, HORIZON + 1)
+    torch.testing.assert_close(ahead(predicted[0, :, 0]), offset, atol=0.02, rtol=0)
+    copied = ahead(CopyContext(SPEC)(obs, HORIZON).image[0, :, 0])
+    torch.testing.assert_close(copied, torch.full((HORIZON,), 12.0), atol=0.02, rtol=0)
+
+
+def test_what_comes_after_the_decision_is_not_seen() -> None:
+    """Who brakes from now on is carried on as if he did not, and who drives off is still there."""
+    futures = [make_pair(), make_pair(brake=3.0), make_pair(seen_until=NEWEST + 1)]
+    truth, obs = at_decision(*futures)
+    keeps, brakes, leaves = ConstantVelocityContext(truth)(obs, HORIZON).image
+    assert keeps.sum() > 0
+    torch.testing.assert_close(brakes, keeps, atol=0, rtol=0)
+    torch.testing.assert_close(leaves, keeps, atol=0, rtol=0)
+
+
+def test_each_row_has_its_own_others_whatever_it_is_batched_with() -> None:
+    truth, obs = at_decision(make_pair(), make_pair(seen_until=NEWEST), make_pair(brake=3.0))
+    context = ConstantVelocityContext(truth)
+    together = context(obs, HORIZON).image
+    assert [bool(one.any()) for one in together] == [True, False, True]
+    for row in (2, 0, 1):
+        torch.testing.assert_close(
+            context(obs[torch.tensor([row])], HORIZON).image[0], together[row], atol=0, rtol=0
+        )
+
+
+def test_it_carries_on_who_is_there_and_not_who_was_recorded() -> None:
+    """Simulated traffic: a leader who has braked for cars that stand is carried on at what is left."""
+    cars = [(100.0, 0.0, 20.0), (135.0, 0.0, 20.0), (260.0, 0.0, 0.0), (260.0, -4.0, 0.0)]
+    recording, scenario = test_traffic.make_straight(cars)
+    found = [one for one in episodes([recording]) if one.vehicle == 0]
+    env = TrafficVectorEnv([recording], found, 1, scenario=scenario, history=3)
+    observation, info = env.reset(options={"episode": 0})
+    truth = Truth()
+    truth.watch(env, np.array([0]))
+    for _ in range(25):
+        observation, *_, info = env.step(np.zeros((1, 2), dtype=np.float32))
+    obs = to_obs(observation, info)
+    others = truth.others(obs)
+    leader = others.id[0] == 11
+    speed, gap = others.speed[0, leader].item(), others.box[0, leader, 0].item() - obs.state[0, -1, 0].item()
+    assert speed < 19.0
+    predicted = ahead(ConstantVelocityContext(truth)(obs, 5).image[0, :, 0])
+    expected = gap + (speed - 20.0) * DT * torch.arange(1, 6)
+    torch.testing.assert_close(predicted, expected, atol=0.02, rtol=0)
+
+
+def test_it_asks_who_is_there_which_imagination_does_not_know() -> None:
+    for env in (ReplayVectorEnv, TrafficVectorEnv, HighwayVectorEnv):
+        assert ConstantVelocityContext.needs <= env.knows
+    assert not ConstantVelocityContext.needs & WorldModelVectorEnv.knows
