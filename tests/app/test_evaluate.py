@@ -9,7 +9,7 @@ import torch
 from tests.app.factories import save_model, save_small_store
 from worldmodel.app.cli import main
 from worldmodel.app.compose import UsageError, compose
-from worldmodel.app.evaluate import key_of, make_course, weights_of, with_aliases
+from worldmodel.app.evaluate import check_pairs, key_of, make_course, weights_of, with_aliases
 from worldmodel.app.source import held_out_block, shipped_for_training
 from worldmodel.evaluation.table import read_episodes
 from worldmodel.scene import RasterSpec
@@ -118,6 +118,12 @@ def test_an_agent_is_driven_with_several_checkpoints(tmp_path: Path) -> None:
         (["agent=[mpc_learnt]", "checkpoint={cut}"], 1, "not a readable checkpoint"),
         (["agent=[]"], 2, "no agent to evaluate"),
         (["agent=[human]", "cluster=colour"], 2, "expected one of vehicle_id, scene"),
+        (
+            ["agent=[human,idm]", "ours=hunan"],
+            2,
+            "'hunan' in ours=, against= or pairs= does not drive: agent/hunan",
+        ),
+        (["agent=[human]", "against=[ldm]"], 2, "agent/ldm does not exist; agent is one of driver, human"),
         (["agent=[human]", "part=val"], 2, "the split has no frames for 'val'"),
         (["agent=[human]", "part=exam"], 2, "the split has no frames for 'exam'"),
         (["agent=[human]", "data.path=nowhere"], 1, "nowhere"),
@@ -134,6 +140,22 @@ def test_what_cannot_be_evaluated_is_one_line(
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1 and not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (["agent=[human,idm]"], "ours=mpc_learnt does not drive; set ours= to one of human, idm"),
+        (["agent=[human,idm]", "ours=idm", "against=[no_action]"], "nobody in against=[no_action] drives"),
+        (["agent=[human,idm]", "ours=idm", "against=[no_action,human]"], ""),
+        (["agent=[human,idm]", "against=[]"], ""),
+        (["agent=[human]"], ""),
+        (["agent=[]", "+also.mine={like:idm}", "+also.other={like:human}"], "ours=mpc_learnt does not drive"),
+    ],
+)
+def test_an_evaluation_without_pairs_says_why(more: list[str], said: str) -> None:
+    reason = check_pairs(with_aliases(compose("evaluate", more)))
+    assert reason.startswith(said) and bool(reason) == bool(said)
 
 
 def test_an_empty_test_split_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -43,7 +43,10 @@ def main(config: Config) -> None:
     config = with_aliases(config)
     course = make_course(config)
     check_agents(config, course)
+    unpaired = check_pairs(config)
     run = Run.start(config, "evaluate")
+    if unpaired:
+        run.console.print(f"no paired differences: {unpaired}", highlight=False, markup=False)
     with run.timed("drive"):
         results = drive(config, course, run)
     run.stage("latency", lambda: time_decisions(config, course, run), files=(LATENCY,))
@@ -120,6 +123,25 @@ def check_agents(config: Config, course: Course) -> None:
     for path in sorted({path for one in config.agent.values() for path in weights_of(one)}):
         load_model(path, spec=course.spec)
     check_knowledge(config, course)
+
+
+def check_pairs(config: Config) -> str:
+    """Returns why agents that drive are not compared in pairs; nothing where some are, or none were to be.
+
+    Raises:
+        UsageError: one of those to be compared neither drives nor is an agent.
+    """
+    names, wanted = set(config.agent), wanted_pairs(config)
+    for name in sorted({name for pair in wanted for name in pair} - names):
+        try:
+            compose("evaluate", [f"agent=[{name}]"])
+        except UsageError as error:
+            raise UsageError(f"{name!r} in ours=, against= or pairs= does not drive: {error}") from error
+    if len(names) < 2 or not wanted or any({*pair} <= names for pair in wanted):
+        return ""
+    if config.ours not in names:
+        return f"ours={config.ours} does not drive; set ours= to one of {', '.join(config.agent)}"
+    return f"nobody in against=[{','.join(config.against)}] drives beside ours={config.ours}"
 
 
 def check_knowledge(config: Config, course: Course) -> None:
@@ -292,13 +314,17 @@ def summary_of(
 def paired(config: Config, rows: Sequence[EpisodeResult]) -> dict[tuple[str, str], dict[str, Interval]]:
     """Returns `{(one, other): {rate: one - other}}` for the agents to be compared that were driven."""
     names = {row.agent for row in rows}
-    wanted = [(config.ours, other) for other in config.against]
-    wanted += [(one, other) for one, other in config.get("pairs", ())]
     return {
         (one, other): {rate: compare(rows, one, other, field=rate, cluster=config.cluster) for rate in RATES}
-        for one, other in wanted
+        for one, other in wanted_pairs(config)
         if {one, other} <= names
     }
+
+
+def wanted_pairs(config: Config) -> list[tuple[str, str]]:
+    """Returns the names of agents to be compared, whether they drive or not."""
+    pairs = [(config.ours, other) for other in config.against]
+    return pairs + [(one, other) for one, other in config.get("pairs", ())]
 
 
 def print_summary(summary: Mapping[str, Any]) -> None:
