@@ -177,7 +177,34 @@ def test_recomputed_activations_give_the_same_gradient_and_truncation_another() 
     for name, gradient in full.items():
         torch.testing.assert_close(recomputed[name], gradient)
     assert (truncated["mixer.0.weight"] - full["mixer.0.weight"]).abs().max() > 1e-7
-    torch.testing.assert_close(truncated["decoder.weight"], full["decoder.weight"])
+    residual = slice(2, None)  # of each step alone; velocities add up over the steps
+    torch.testing.assert_close(truncated["decoder.weight"][residual], full["decoder.weight"][residual])
+
+
+@pytest.mark.parametrize(
+    ("detach_every", "reached"),
+    [(None, [0, 1, 2, 3, 4]), (1, [4]), (2, [4]), (3, [3, 4]), (9, [0, 1, 2, 3, 4])],
+)
+def test_truncated_frames_reach_no_earlier_group(
+    detach_every: int | None, reached: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Five core steps; the last one's frames pull at the hidden maps of their own group only."""
+    model = make_model(stride=2).eval()
+    for weight in (model.decoder.weight, *(block.second.weight for block in model.core)):
+        torch.nn.init.normal_(weight, std=0.1)  # type: ignore[arg-type]
+    clip, hidden = make_clip(), list[torch.Tensor]()
+    whole = model.unroll_clip(clip).logits
+
+    def advance(*args: object) -> torch.Tensor:
+        hidden.append(ForwardModel.advance(model, *args))  # type: ignore[arg-type]
+        hidden[-1].retain_grad()
+        return hidden[-1]
+
+    monkeypatch.setattr(model, "advance", advance)
+    logits = model.unroll_clip(clip, detach_every=detach_every).logits
+    torch.testing.assert_close(logits, whole, atol=1e-4, rtol=0)
+    logits[:, -2:].square().mean().backward()  # type: ignore[no-untyped-call]
+    assert [index for index, one in enumerate(hidden) if one.grad is not None and one.grad.any()] == reached
 
 
 def test_a_velocity_carries_on() -> None:

@@ -83,6 +83,10 @@ class Drift(Indexed):
     velocity: Float[Tensor, "B 2 H W"]
     travelled: Float[Tensor, "B 2 H W"]
 
+    def detach(self) -> "Drift":
+        """Returns the same without gradient."""
+        return self._map(torch.Tensor.detach)
+
 
 DrawFn = Callable[[int, Float[Tensor, "B C H W"]], LatentSample]
 """Number of a core step and the hidden map before it -> the latent of the step."""
@@ -311,8 +315,13 @@ class ForwardModel(nn.Module):
                 else self.advance(*step)
             )
             steps.append(hidden)
-        logits, _ = self.decode(torch.stack(steps, dim=1), memory.newest, masks, frames=frames)
-        return TrainingUnroll(logits[:, : len(self.decoded_frames(horizon, frames))], penalty)
+        parts, drift = [], None
+        for group in torch.stack(steps, dim=1).split(detach_every or len(steps), dim=1):
+            logits, after = self.decode(group, memory.newest, masks, before=drift, frames=frames)
+            parts.append(logits)
+            drift = after.detach()
+        logits = torch.cat(parts, dim=1)[:, : len(self.decoded_frames(horizon, frames))]
+        return TrainingUnroll(logits, penalty)
 
     def decoded_frames(self, horizon: int, frames: Sequence[int] | None = None) -> list[int]:
         """Returns which of the `horizon` future frames `unroll_clip` decodes when given `frames`."""
