@@ -65,7 +65,13 @@ def make_clips(num: int = 2) -> list[Clip]:
 
 def find(model: ForwardModel | CoupledModel, clips: list[Clip], *, gap_steps: int = 1) -> Findings:
     return measure(
-        probe_of(model), clips, num_samples=2, num_members=2, gap_steps=gap_steps, num_candidates=2
+        probe_of(model),
+        clips,
+        num_samples=2,
+        num_draws=2,
+        num_members=2,
+        gap_steps=gap_steps,
+        num_candidates=2,
     )
 
 
@@ -131,6 +137,31 @@ def test_a_model_that_knows_the_future_passes() -> None:
     assert answers["range"].is_good and answers["range"].numbers["better_to"] == pytest.approx(1.0)
     assert answers["latent"].verdict == "none: the model is deterministic"
     assert len(answers["bounds"].numbers["threshold"]) == HORIZON
+
+
+def test_a_model_that_draws_from_the_truth_is_honest() -> None:
+    """Futures are one more draw of its own: more draws are more honest, errors as large as spreads.
+
+    Without the correction two draws would leave a spread over error of sqrt(1 / 1.5) = .82.
+    """
+    model, clips = make_model(dim=2, std=0.3, dropout=0.0), []
+    probe = probe_of(model)
+    for clip in make_clips(8):
+        generator = torch.Generator().manual_seed(100 + len(clips))
+        (latent,) = probe.prior(clip, num_samples=1, generator=generator)
+        image = clip.image.clone()
+        image[:, HISTORY:, 1:2] = (predict(probe, clip, latent) * 255).round().to(torch.uint8)
+        clips.append(replace(clip, image=image))
+    found = {
+        num: measure(probe, clips, num_samples=8, num_draws=num, num_members=2, gap_steps=0, num_candidates=2)
+        for num in (2, 16)
+    }
+    answers = {
+        num: {one.name: one.numbers for one in judge(one, 0.1, miss=0.5)} for num, one in found.items()
+    }
+    assert answers[16]["occupancy"]["ece"]["1.0"] < 0.7 * answers[2]["occupancy"]["ece"]["1.0"]
+    for one in answers.values():
+        assert one["spread"]["spread_over_error"][-1] == pytest.approx(1.0, abs=0.08)
 
 
 def test_bounds_that_call_everything_occupied_are_no_answer() -> None:
@@ -215,7 +246,7 @@ def test_a_latent_without_limit_is_found_too_free_by_descent() -> None:
 def test_honesty_is_told_for_each_horizon() -> None:
     """Half of the vehicles has errors of four times the spread, and so have the others."""
     found = copying_findings()
-    variance = torch.from_numpy(found.error["model"] / 32).float()
+    variance = torch.from_numpy(found.error["limit"] / 32).float()
     found = replace(found, variance=VarianceParts(variance, variance), spread=make_spread())
     answers = judge(found, 0.1, miss=0.5)
     numbers = by_horizon(answers, 0.1)
@@ -355,6 +386,7 @@ SMALL = (
     "stride=5",
     "batch_size=4",
     "samples=2",
+    "draws=2",
     "members=2",
     "horizon=10",
     "gap_steps=1",

@@ -10,6 +10,7 @@ from worldmodel.evaluation.reliability import (
     catching_threshold,
     conformal_quantile,
     conformal_threshold,
+    error_of_mean,
     expected_calibration_error,
     occupancy_bins,
     rank_correlation,
@@ -81,6 +82,24 @@ def test_spread_that_matches_the_errors_has_ratio_one() -> None:
     torch.testing.assert_close(ratio, torch.ones_like(ratio), atol=0.1, rtol=0)
     narrow = spread_bins(std.square() / 100, error.square(), covered)
     torch.testing.assert_close(spread_ratio(narrow), torch.full((2,), 0.1).double(), atol=0.01, rtol=0)
+
+
+def test_error_of_the_mean_by_hand() -> None:
+    """Draws 0 and 1 with mean .5 and variance .5, of which the mean has half: .25 - .25 and 2.25 - .25."""
+    draws = torch.tensor([[0.0, 0.0], [1.0, 1.0]])
+    target = torch.tensor([1.0, 2.0])
+    torch.testing.assert_close(error_of_mean(draws, target), torch.tensor([0.0, 2.0]))
+    torch.testing.assert_close(error_of_mean(draws[:1], target), torch.tensor([1.0, 4.0]))
+
+
+@pytest.mark.parametrize("num_draws", [2, 3, 16])
+def test_draws_from_exactly_the_truth_are_as_wrong_as_they_spread(num_draws: int) -> None:
+    """Whatever their number; without the correction the ratio would be sqrt(N / (N + 1))."""
+    occupied, target, covered = make_occupancy()
+    generator = torch.Generator().manual_seed(1)
+    draws = (torch.rand(num_draws, *target.shape, generator=generator) < occupied).float()
+    bins = spread_bins(draws.var(0), error_of_mean(draws, target), covered)
+    np.testing.assert_allclose(spread_ratio(bins).numpy(), 1.0, atol=0.02)
 
 
 def test_conformal_quantile_by_hand() -> None:

@@ -54,6 +54,7 @@ def main(config: Config) -> None:
             probe,
             clips,
             num_samples=config.samples,
+            num_draws=config.draws,
             num_members=config.members,
             ensemble=ensemble,
             gap_steps=config.gap_steps,

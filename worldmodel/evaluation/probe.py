@@ -20,7 +20,13 @@ from torch import Generator, Tensor
 from worldmodel.costs import VarianceParts, split_crossed_variance, split_variance
 from worldmodel.data.dataset import FutureViews, comoving_future, ego_future
 from worldmodel.evaluation.prediction import squared_error
-from worldmodel.evaluation.reliability import Bins, catching_threshold, occupancy_bins, spread_bins
+from worldmodel.evaluation.reliability import (
+    Bins,
+    catching_threshold,
+    error_of_mean,
+    occupancy_bins,
+    spread_bins,
+)
 from worldmodel.models import CopyContext, CoupledModel, CoupledWorld, ForwardModel
 from worldmodel.models.diagnosis import EnergyGap, LatentUse, energy_gap, latent_use
 from worldmodel.models.energy import ClipEnergy, Inference, compare_inference, prior_latents
@@ -115,14 +121,15 @@ class WindowFindings:
     """What was found in each of `W` windows of `T` steps.
 
     Attributes:
-        error: mean squared errors of the vehicle channel: `model` (mean over latents), `copy`, `shuffled`
-            (under another window's actions), `posterior`, `prior`, `zero` (single latents).
+        error: mean squared errors of the vehicle channel: `model` (mean over latents), `limit` (what that of
+            ever more latents would be), `copy`, `shuffled` (`model` under another window's actions),
+            `posterior`, `prior`, `zero` (single latents).
         response: `{manoeuvre: mean squared change of the prediction against keeping speed}`.
         latent: what z does; None for a model without.
         variance: spread over latents and over members.
         occupancy: reliability of the mean prediction.
         levels: the same in fine bins.
-        spread: both variances together against the squared error.
+        spread: both variances together against the squared error, as of ever more latents.
         catching: threshold of each window that 90 % of its occupied area exceeds.
         cluster: vehicle of each window.
     """
@@ -156,6 +163,7 @@ def measure(
     clips: Iterable[Clip],
     *,
     num_samples: int = 4,
+    num_draws: int = 16,
     num_members: int = 4,
     ensemble: Sequence[Probe] = (),
     gap_steps: int = 20,
@@ -167,7 +175,9 @@ def measure(
     Args:
         clips: batches of two or more windows, drawn at `probe.views`; neighbours in a batch exchange actions
             and futures, so they should not be of one vehicle.
-        num_samples: latents drawn for each window; one if the model has none.
+        num_samples: latents drawn for each window, whose spread is asked for; one if the model has none.
+        num_draws: latents over which a prediction is averaged, which are grey values in steps of
+            `1 / num_draws` where single ones are sure; one if the model has none.
         num_members: draws of dropout masks.
         ensemble: models trained apart, that are the members instead.
         gap_steps: of gradient descent in z before energies are compared, in the first batch, up to
@@ -179,7 +189,7 @@ def measure(
         ValueError: if there are no windows.
     """
     generator = Generator().manual_seed(seed)
-    num_samples = num_samples if probe.model.latent.dim else 1
+    num_samples, num_draws = (num_samples, num_draws) if probe.model.latent.dim else (1, 1)
     batches = [clip for clip in clips if len(clip.size) > 1]
     if not batches:
         raise ValueError("no windows to look at: the split is empty or shorter than history + horizon")
@@ -188,6 +198,7 @@ def measure(
             probe,
             clip,
             num_samples=num_samples,
+            num_draws=num_draws,
             num_members=num_members,
             ensemble=ensemble,
             seed=seed,
@@ -297,6 +308,7 @@ def _measure_batch(
     clip: Clip,
     *,
     num_samples: int,
+    num_draws: int,
     num_members: int,
     ensemble: Sequence[Probe],
     seed: int,
@@ -304,17 +316,18 @@ def _measure_batch(
 ) -> WindowFindings:
     model, history = probe.model, probe.model.history
     target, covered = target_of(probe, clip)
-    prior = probe.prior(clip, num_samples=max(num_samples, 2), generator=generator)
+    num_used = max(num_samples, 2)
+    prior = probe.prior(clip, num_samples=max(num_used, num_draws), generator=generator)
     zero = torch.zeros_like(prior[0])
-    drawn = torch.stack([predict(probe, clip, one) for one in prior[:num_samples]])
-    mean = drawn.mean(0)
+    drawn = torch.stack([predict(probe, clip, one) for one in prior[:num_draws]])
+    mean, limit = drawn.mean(0), error_of_mean(drawn, target)
     variance = doubt(probe, clip, prior[:num_samples], num_members=num_members, ensemble=ensemble, seed=seed)
     total = variance.aleatoric + variance.epistemic
     action = clip.action[:, history - 1 :]
     images = {
         "model": mean,
         "copy": copied(probe, clip),
-        "shuffled": predict_mean(probe, probe.redirect(clip, action.roll(1, 0)), prior[:num_samples]),
+        "shuffled": predict_mean(probe, probe.redirect(clip, action.roll(1, 0)), prior[:num_draws]),
         "prior": drawn[0],
         "zero": predict(probe, clip, zero),
         "posterior": predict(probe, clip, model.infer_latents(clip, generator)),
@@ -322,16 +335,18 @@ def _measure_batch(
     ways = manoeuvres(clip.state[:, history - 1, 3], target.shape[1], model.dt)
     moved = {name: predict(probe, probe.redirect(clip, way), zero) for name, way in ways.items()}
     kept = moved.pop("keep")
+    errors = {name: squared_error(one, target, covered) for name, one in images.items()}
+    errors["limit"] = _covered_mean(limit, covered)
     return WindowFindings(
-        error={name: squared_error(one, target, covered).double().numpy() for name, one in images.items()},
+        error={name: one.double().numpy() for name, one in errors.items()},
         response={name: squared_error(one, kept, covered).double().numpy() for name, one in moved.items()},
-        latent=latent_use(model, clip, prior, generator=generator) if model.latent.dim else None,
+        latent=latent_use(model, clip, prior[:num_used], generator=generator) if model.latent.dim else None,
         variance=VarianceParts(
             _covered_mean(variance.aleatoric, covered), _covered_mean(variance.epistemic, covered)
         ),
         occupancy=occupancy_bins(mean, target, covered),
         levels=occupancy_bins(mean, target, covered, num_bins=NUM_LEVELS),
-        spread=spread_bins(total, (mean - target).square(), covered),
+        spread=spread_bins(total, limit, covered),
         catching=catching_threshold(mean, target, covered).double().numpy(),
         cluster=(clip.origin[:, 0] * 1_000_000 + clip.origin[:, 1]).numpy(),
     )

@@ -50,7 +50,7 @@ def recalibrate(
 
     Args:
         variance: predicted, mean over the pixels of a window; 0 or more.
-        squared_error: of the mean prediction, over the same pixels.
+        squared_error: of the mean prediction, over the same pixels; 0 or more.
         own: windows to fit on; those of a vehicle belong together (`every_second_vehicle`).
         miss: accepted probability of an error above the bound.
 

@@ -97,6 +97,17 @@ def spread_bins(
     return bin_predictions(std, variance, squared_error, weight=weight, edges=std.new_tensor(edges))
 
 
+def error_of_mean(draws: Float[Tensor, "N *B"], target: Float[Tensor, "*B"]) -> Float[Tensor, "*B"]:
+    """Returns the squared error that the mean of ever more draws would have; unbiased for two or more.
+
+    The mean of `N` draws errs by another `variance / N`, which is taken off, so single values may lie below
+    0. Where the target is one more draw from the same distribution, the rest is its variance. A single draw
+    is taken for certain.
+    """
+    wrong = (draws.mean(0) - target).square()
+    return wrong - draws.var(0) / len(draws) if len(draws) > 1 else wrong
+
+
 def expected_calibration_error(bins: Bins, *, skip: int = 0) -> Float[Tensor, " T"]:
     """Returns `sum_n count_n |predicted_n - observed_n| / sum_n count_n` (ECE), for each step; nan if empty.
 

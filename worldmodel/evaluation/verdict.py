@@ -182,7 +182,7 @@ def judge_spread(found: Findings, dt: float, *, miss: float) -> Answer:
         return Answer("spread", "there is none: no latent and no dropout", None, numbers)
     own = every_second_vehicle(found.cluster)
     if not own.all():
-        mended = recalibrate(variance, found.error["model"], own, miss=miss)
+        mended = recalibrate(variance, found.error["limit"].clip(0), own, miss=miss)
         numbers["recalibration"] = {name: at_horizons(values, dt) for name, values in vars(mended).items()}
     good = bool(0.5 <= ratio[-1] <= 2.0)
     kind = "yes" if good else "too sure" if ratio[-1] < 1 else "too unsure"
