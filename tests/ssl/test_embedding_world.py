@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tests.models.factories import SPEC, make_obs
+from tests.models.factories import SPEC, make_clip, make_obs
 from worldmodel.models import CheckpointError, EmbeddingWorld, load_embedding_world, save_model
 from worldmodel.nn import FrameEncoder, MapDecoder, Transition
 from worldmodel.protocols import WorldModel
@@ -20,18 +20,19 @@ from worldmodel.types import Obs
 SPACING, HISTORY = 3, 4
 
 
-def make_world(seed: int = 0) -> EmbeddingWorld:
+def make_world(seed: int = 0, *, spacing: int = SPACING) -> EmbeddingWorld:
     torch.manual_seed(seed)
     transition = Transition(8, width=16)
     torch.nn.init.normal_(transition.leave.weight, std=0.1)
     world = EmbeddingWorld(
-        FrameEncoder(3, 8), transition, MapDecoder(8, 1, (4, 2)), spacing=SPACING, spec=SPEC
+        FrameEncoder(3, 8), transition, MapDecoder(8, 1, (4, 2)), spacing=spacing, spec=SPEC
     )
     return world.eval().requires_grad_(False)
 
 
-def test_it_is_a_world_model_whose_unroll_equals_its_steps() -> None:
-    world, obs = make_world(), make_obs()
+@pytest.mark.parametrize("spacing", [1, 2, 3, 5])
+def test_it_is_a_world_model_whose_unroll_equals_its_steps(spacing: int) -> None:
+    world, obs = make_world(spacing=spacing), make_clip(relative_speed=2.0).obs(6)
     assert isinstance(world, WorldModel)
     action = torch.randn(2, 8, 2, generator=torch.Generator().manual_seed(0)) * torch.tensor([1.0, 0.01])
     hidden = world.init(obs)

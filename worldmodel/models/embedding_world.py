@@ -82,7 +82,8 @@ class EmbeddingWorld(nn.Module):
 
     def init(self, obs: Obs) -> EmbeddingHidden:
         """Encodes the newest frame and the one a step before."""
-        recent = replace(obs, image=obs.image[:, -1 - self.spacing :])
+        first = -1 - self.spacing
+        recent = replace(obs, image=obs.image[:, first:], state=obs.state[:, first:])
         check_images(recent, self.spacing + 1, self.spec)
         frames = recent.image[:, [0, -1]]
         like = next(self.transition.parameters())
@@ -115,11 +116,10 @@ class EmbeddingWorld(nn.Module):
         """
         ego = kinematics.step(hidden.ego, action, self.dt)
         hidden = replace(hidden, ego=ego, tick=hidden.tick + 1, pending=hidden.pending + action)
-        phase = hidden.tick % self.spacing
-        if phase == self.ticks_before:
+        if (hidden.tick - self.ticks_before) % self.spacing == 0:
             maps = self.advance(hidden.maps, hidden.pending / self.ticks_before)
             hidden = replace(hidden, maps=maps, image=self.vehicles(maps[:, 1]))
-        if phase == 0:
+        if hidden.tick % self.spacing == 0:  # after its use: both fall on one tick where spacing is 1 or 2
             hidden = replace(hidden, pending=torch.zeros_like(hidden.pending))
         return hidden, Prediction(image=hidden.image, ego=ego, view=ego[:, :3])
 
