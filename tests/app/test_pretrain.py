@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.app.factories import KilledError, kill_at
 from worldmodel.app.cli import main
 from worldmodel.models import load_encoder, load_forward_model, load_model
 from worldmodel.nn import Frozen
@@ -53,6 +54,34 @@ def test_a_finished_pretraining_is_not_done_again(
     assert main(["pretrain", f"run={pretrained}", "phases.0.num_steps=3", "encoder.features=8", *TINY]) == 0
     assert (pretrained / "ssl.pt").stat().st_mtime_ns == before
     assert "done before" in capsys.readouterr().err
+
+
+def test_killed_before_a_refit_it_takes_the_same_steps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """DeepCluster refits at step 2 to the clips of the first steps, also where it carries on from there."""
+
+    def pretrain(name: str) -> int:
+        overrides = ["ssl=deep_cluster", "phases.0.num_steps=3", "module.refit_every=2", "probe=null"]
+        overrides += [
+            "module.refit_batches=2",
+            "resume_every=1",
+            "validation.every=null",
+            "encoder.features=8",
+        ]
+        return main(["pretrain", f"run={tmp_path / name}", *overrides, *TINY])
+
+    assert pretrain("whole") == 0
+    with monkeypatch.context() as patch:
+        kill_at(patch, 2)
+        with pytest.raises(KilledError):
+            pretrain("killed")
+    assert pretrain("killed") == 0
+    whole, killed = (
+        read_metrics(tmp_path / name / "metrics" / "pretrain" / "metrics.csv")["train/loss"]
+        for name in ("whole", "killed")
+    )
+    assert len(whole) == 3 and killed == whole
 
 
 def test_a_probe_says_what_is_seen(

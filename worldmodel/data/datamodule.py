@@ -109,6 +109,10 @@ class TrafficDataModule(lightning.LightningDataModule):
 
     def train_dataloader(self) -> BackgroundLoader:
         """Returns the training batches: those of `steps`, or of one epoch."""
+        return self.train_batches(self.steps)
+
+    def train_batches(self, steps: range | None) -> BackgroundLoader:
+        """Returns the training batches of some steps, or of one epoch."""
         dataset = self.dataset("train")
         num_windows = len(dataset) // 2 if self.mirror else len(dataset)
         rank, num_ranks = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
@@ -122,10 +126,10 @@ class TrafficDataModule(lightning.LightningDataModule):
             weights=balanced(recording, self.balance) if self.balance else None,
         )
         batch_size = min(self.batch_size, len(sampler))
-        if self.steps is None:
+        if steps is None:
             return self._loader(dataset, sampler, batch_size=batch_size, drop_last=True)
-        steps = StepSampler(sampler, batch_size, steps=self.steps)
-        return self._loader(dataset, steps, batch_size=batch_size, drop_last=True)
+        chosen = StepSampler(sampler, batch_size, steps=steps)
+        return self._loader(dataset, chosen, batch_size=batch_size, drop_last=True)
 
     def val_dataloader(self) -> BackgroundLoader:
         """Returns the validation batches."""

@@ -1,7 +1,6 @@
 """Training an encoder without labels: clips, the objective's loss, a step."""
 
 from collections.abc import Callable, Iterator
-from itertools import islice
 
 import lightning
 import torch
@@ -23,7 +22,8 @@ class SSLModule(lightning.LightningModule):
         elapsed: share of a time budget that is used up; the schedule is over with it too.
         spacing: frames of the recording between two of a clip.
         refit_every: steps between two calls of the objective's `refit`; None: before the first step only.
-        refit_batches: batches of training clips that it is given.
+        refit_batches: batches of training clips that it is given, those of the first steps each time, also
+            in a training that is carried on.
     """
 
     def __init__(
@@ -77,6 +77,6 @@ class SSLModule(lightning.LightningModule):
         return scheduled(optimizer, self.num_steps, elapsed=self.elapsed)
 
     def _clips(self) -> Iterator[FrameClip]:
-        loader = self.trainer.datamodule.train_dataloader()  # type: ignore[attr-defined]
-        for batch in islice(loader, self.refit_batches):
+        first = range(self.refit_batches)
+        for batch in self.trainer.datamodule.train_batches(first):  # type: ignore[attr-defined]
             yield self.clip(self.transfer_batch_to_device(batch, self.device, 0))
