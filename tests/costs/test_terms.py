@@ -96,6 +96,40 @@ def test_ppuu_terms_see_cars_and_lanes() -> None:
     assert terms["ppuu_off_road"].item() == pytest.approx(0.0, abs=1e-5)
 
 
+def test_ppuu_looks_from_the_ego_wherever_the_raster_was_drawn() -> None:
+    """Drawn four pixels behind the ego and one to its right, the car ahead is nearer than it looks."""
+    ahead, aside = 4 * SPEC.resolution, SPEC.resolution
+    moved = ppuu_cost()(make_rollout((LENGTH + 3.0, 0.0), ego=(ahead, aside, 0.0, 10.0))).terms
+    there = make_rollout((LENGTH + 3.0 - ahead, -aside)).image
+    still = make_rollout((LENGTH + 3.0, 0.0))
+    expected = ppuu_cost()(replace(still, image=there)).terms
+    torch.testing.assert_close(moved["ppuu_proximity"], expected["ppuu_proximity"], atol=1e-5, rtol=0)
+    assert moved["ppuu_proximity"].item() > ppuu_cost()(still).terms["ppuu_proximity"].item() + 0.1
+    off_road = ppuu_cost()(make_rollout(ego=(0.0, 6.5, 0.0, 10.0))).terms["ppuu_off_road"]
+    assert off_road.item() > 0.5  # the road's edge is 6 m aside
+
+
+def test_ppuu_takes_a_raster_of_the_egos_pose_as_it_is() -> None:
+    pose = (3.0, 1.0, 0.1)
+    rollout = make_rollout((LENGTH + 3.0, 1.0), ego=(*pose, 10.0))
+    rollout = replace(rollout, view=torch.tensor([[pose]], dtype=torch.float64))
+    expected = ppuu_proximity_cost(rollout.image[:, :, 0], rollout.size, rollout.ego[..., 3], spec=SPEC)
+    assert expected.item() > 0.3
+    torch.testing.assert_close(ppuu_cost()(rollout).terms["ppuu_proximity"], expected, atol=1e-6, rtol=0)
+
+
+def test_ppuu_has_a_gradient_in_the_pose() -> None:
+    """Falling back from the car ahead helps, and so does moving away from the edge; speed is detached."""
+    rollout = make_rollout((LENGTH + 3.0, 0.0), ego=(0.0, 5.0, 0.0, 10.0))
+    ego = rollout.ego.clone().requires_grad_()
+    terms = ppuu_cost()(replace(rollout, ego=ego)).terms
+    (aside,) = torch.autograd.grad(terms["ppuu_off_road"].sum(), ego)
+    assert aside[0, 0, 1] > 0.1
+    ego = torch.tensor([[[0.0, 0.0, 0.0, 10.0]]], dtype=torch.float64, requires_grad=True)
+    (ahead,) = torch.autograd.grad(ppuu_cost()(replace(rollout, ego=ego)).terms["ppuu_proximity"].sum(), ego)
+    assert ahead[0, 0, 0] > 0.01 and ahead[0, 0, 3] == 0.0
+
+
 def ones(name: str) -> "type":
     def term(rollout: Rollout) -> Mapping[str, Tensor]:
         return {name: torch.ones(1, 1)}

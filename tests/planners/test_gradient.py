@@ -11,7 +11,7 @@ from tests.models.factories import HISTORY
 from tests.models.factories import SPEC as MODEL_SPEC
 from tests.models.factories import make_obs as make_clip_obs
 from tests.planners.factories import SPEC, make_model, make_obs
-from worldmodel.costs import motorway_cost
+from worldmodel.costs import motorway_cost, ppuu_cost
 from worldmodel.models import EgoSplit, ForwardModel
 
 COST = motorway_cost(SPEC, target_speed=15.0)
@@ -80,6 +80,17 @@ def test_it_stops_behind_a_stopped_car() -> None:
     bumpers = 22.0 - 4.8 - plan.ego[0, :, 0]
     assert bumpers.min() > 0.0
     assert plan.ego[0, -1, 3] < 3.0
+
+
+def test_by_ppuus_cost_it_brakes_for_a_slower_car_and_steers_off_the_road_at_a_price() -> None:
+    """Though the rasters do not depend on the actions: they are looked at from where the plan leads."""
+    model, obs, cost = make_model([(14.0, 0.0, 9.0)]), make_obs(12.0), ppuu_cost(SPEC)
+    plan = GradientPlanner(model, cost).plan(obs)
+    assert plan.action[0, :10, 0].mean() < -0.5
+    actions = torch.zeros(1, 2, 30, 2)
+    actions[0, 1, :, 1] = 0.02  # 12 m aside after 3 s, off a road that ends 5.4 m aside
+    straight, steered = make_objective(make_model([]), cost, obs)(actions)[0].tolist()
+    assert steered > straight + 0.1
 
 
 def test_it_beats_doing_nothing_and_every_start() -> None:

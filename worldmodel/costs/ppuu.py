@@ -2,8 +2,8 @@
 
 Before using them for planning, know that proximity is a maximum, so one pixel gets a gradient; that the masks
 are quantised, so an ordinary car in contact costs 0.826 instead of 1; and that front and rear count alike.
-The masks sit in the middle of the raster, so rasters must be drawn at the ego's pose (`Rollout.view` equal to
-the ego's).
+The masks sit on the ego, in the middle of the raster; a raster that was predicted from elsewhere
+(`FixedContext`) is looked at from the ego's pose, and what lies beyond it counts as empty.
 """
 
 from dataclasses import dataclass
@@ -12,9 +12,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from worldmodel.costs.placement import place
 from worldmodel.costs.weighted import Terms
-from worldmodel.scene import RasterSpec, RoadSpec, draw_road
-from worldmodel.scene.raster import DEFAULT_SPEC
+from worldmodel.scene import RasterSpec, RoadSpec, draw_road, relative_pose, sample_image
+from worldmodel.scene.raster import DEFAULT_SPEC, pixel_points
 from worldmodel.scene.road import DEFAULT_ROAD
 from worldmodel.types import Rollout
 
@@ -92,7 +93,7 @@ class PPUU:
     """Terms `ppuu_proximity`, `ppuu_lane`, `ppuu_off_road`; the published weights are 1, 0.2 and 1.
 
     Attributes:
-        spec: of the predicted rasters, drawn at the ego's pose.
+        spec: of the predicted rasters.
         road_spec: of the road patch, from which lanes and off-road areas are drawn.
         vehicles: index of the vehicle channel among those the model predicts.
     """
@@ -102,13 +103,20 @@ class PPUU:
     vehicles: int = 0
 
     def __call__(self, rollout: Rollout) -> Terms:
-        drawn = draw_road(rollout.road, rollout.view, self.spec, self.road_spec)
-        image, speed, size = rollout.image[:, :, self.vehicles], rollout.ego[..., 3], rollout.size
+        drawn = draw_road(rollout.road, rollout.ego[..., :3], self.spec, self.road_spec)
+        image, speed, size = self._seen_by_ego(rollout), rollout.ego[..., 3], rollout.size
         return {
             "ppuu_proximity": ppuu_proximity_cost(image, size, speed, spec=self.spec),
             "ppuu_lane": ppuu_footprint_cost(drawn[:, :, 0], size, spec=self.spec),
             "ppuu_off_road": ppuu_footprint_cost(drawn[:, :, 1], size, spec=self.spec),
         }
+
+    def _seen_by_ego(self, rollout: Rollout) -> Float[Tensor, "B T H W"]:
+        """Returns the vehicle channel from the ego's pose, through which the gradient runs, too."""
+        pixels = pixel_points(self.spec, rollout.ego.device).to(rollout.ego)  # (H, W, 2)
+        points = place(pixels.flatten(0, 1), relative_pose(rollout.ego, rollout.view))  # (B, T, H W, 2)
+        image = rollout.image[:, :, self.vehicles]
+        return sample_image(image, points, self.spec).view_as(image)
 
 
 def _full_from(size: Tensor, num: int, resolution: float) -> Tensor:

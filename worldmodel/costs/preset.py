@@ -62,5 +62,5 @@ def motorway_cost(
 
 
 def ppuu_cost(spec: RasterSpec = DEFAULT_SPEC, road_spec: RoadSpec = DEFAULT_ROAD) -> WeightedCost:
-    """Returns PPUU's cost with its published weights, for rasters drawn at the ego's pose (`EgoSplit`)."""
+    """Returns PPUU's cost with its published weights."""
     return WeightedCost((PPUU(spec, road_spec),), PPUU_WEIGHTS)
