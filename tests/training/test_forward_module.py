@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from tests.models.factories import HISTORY, SPEC, make_clip
+from tests.models.factories import HISTORY, SPEC, make_clip, shortened
 from worldmodel.models import ForwardModel, GaussianLatent, Latent, NoLatent
 from worldmodel.models.latent import CategoricalLatent
 from worldmodel.training import ForwardModule, warmup_cosine, with_latent
@@ -118,6 +118,23 @@ def test_uncovered_road_does_not_enter_the_loss() -> None:
     torch.testing.assert_close(
         module.loss_fn(logits, target, covered), module.loss_fn(logits, changed, covered)
     )
+
+
+@pytest.mark.parametrize(("horizon", "lengths"), [(1, {1}), (2, {2}), (3, {2}), (4, {2}), (7, {2, 3, 4})])
+def test_something_is_decoded_however_short_the_horizon(horizon: int, lengths: set[int]) -> None:
+    """Frames are drawn among those of a core step (of five) that the clip has: no mean over nothing."""
+    module, found = make_module(), set[int]()
+    module.num_decoded, loss_fn = 2, module.loss_fn
+
+    def noting(logits: torch.Tensor, *args: torch.Tensor, **kwargs: object) -> torch.Tensor:
+        found.add(logits.shape[1])
+        return loss_fn(logits, *args, **kwargs)
+
+    module.loss_fn, module.log_dict = noting, lambda *args, **kwargs: None  # type: ignore[method-assign]
+    for seed in range(8):
+        torch.manual_seed(seed)
+        assert torch.isfinite(module.training_step(shortened(make_clip(), horizon), 0))
+    assert found <= lengths
 
 
 def test_clip_moves_as_one(tmp_path: Path) -> None:

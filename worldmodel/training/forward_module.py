@@ -47,6 +47,10 @@ class ForwardModule(lightning.LightningModule):
         loss_fn: Callable[..., Tensor] = occupancy_loss,
     ) -> None:
         super().__init__()
+        if not isinstance(model, ForwardModel):
+            raise ValueError(
+                f"module=forward trains a ForwardModel, got a {type(model).__name__}; leave module= to model="
+            )
         self.model = model
         self.loss_fn = loss_fn
         self.optimizer_fn = optimizer
@@ -56,7 +60,8 @@ class ForwardModule(lightning.LightningModule):
 
     def training_step(self, clip: Clip, batch_idx: int) -> Tensor:
         """Returns prediction error + penalty, and logs both."""
-        frames = torch.randperm(self.model.stride)[: self.num_decoded].sort().values.tolist()
+        reached = min(self.model.stride, clip.image.shape[1] - self.model.history)
+        frames = torch.randperm(reached)[: self.num_decoded].sort().values.tolist()
         unroll = self.model.unroll_clip(clip, frames=frames, **self.unroll)
         target, covered = self.target(clip)
         decoded = self.model.decoded_frames(target.shape[1], frames)
