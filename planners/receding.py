@@ -1,6 +1,7 @@
 """Receding horizon: plan far, execute little, plan again from what is left of the plan."""
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -55,22 +56,31 @@ class RecedingHorizon:
     """A `Planner` that remembers each scene's plan: to start the next from, and to follow in between.
 
     The first action of each plan must be executed before the scene is seen again. Scenes are told apart by
-    `Obs.scene` and may come and go; each is replanned when its own plan is due.
+    `Obs.scene` and may come and go; each is replanned when its own plan is due. New scenes are planned apart
+    from known ones, which bring warm starts: so they get the same plan whoever they come with.
 
     Args:
         planner: makes the plans.
         replan_every: steps for which a plan is followed.
         dt: of a step [s].
+        clock: tells the time [s].
 
     Example:
         >>> planner = RecedingHorizon(GradientPlanner(model, cost), replan_every=3)  # doctest: +SKIP
         >>> planner.plan(obs).action[:, 0]  # doctest: +SKIP
     """
 
-    def __init__(self, planner: WarmPlanner, *, replan_every: int = 1, dt: float = 0.1) -> None:
+    def __init__(
+        self,
+        planner: WarmPlanner,
+        *,
+        replan_every: int = 1,
+        dt: float = 0.1,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
         if replan_every < 1:
             raise ValueError(f"replan_every={replan_every} must be at least 1")
-        self.planner, self.replan_every, self.dt = planner, replan_every, dt
+        self.planner, self.replan_every, self.dt, self.clock = planner, replan_every, dt, clock
         self._memory: dict[int, _Memory] = {}
 
     def reset(self, seed: int | None = None) -> None:
@@ -95,8 +105,15 @@ class RecedingHorizon:
             old = self._memory[scene]
             self._memory[scene] = _Memory(shift(old.actions, 1), old.cost, old.age + 1)
         due = [row for row, scene in enumerate(scenes) if self._is_due(scene)]
-        if due:
-            self._replan(obs[torch.tensor(due, device=obs.scene.device)], budget_ms)
+        known = [row for row in due if scenes[row] in self._memory]
+        new = [row for row in due if scenes[row] not in self._memory]
+        begin = self.clock()
+        if known:
+            self._replan(obs[torch.tensor(known, device=obs.scene.device)], budget_ms)
+        if new:
+            if budget_ms is not None and known:
+                budget_ms = max(budget_ms - 1000 * (self.clock() - begin), 0.0)
+            self._replan(obs[torch.tensor(new, device=obs.scene.device)], budget_ms)
         kept = [self._memory[scene] for scene in scenes]
         action = torch.stack([one.actions[0] for one in kept])
         speed = obs.state[:, -1, 3:]
@@ -107,19 +124,13 @@ class RecedingHorizon:
         return scene not in self._memory or self._memory[scene].age >= self.replan_every
 
     def _replan(self, obs: Obs, budget_ms: float | None) -> None:
+        """Plans anew for scenes that are all known, from what is left of their plans, or all new."""
         scenes: list[int] = obs.scene.tolist()
-        plan = self.planner.plan(obs, warm_start=self._warm_start(scenes), budget_ms=budget_ms)
+        left = [self._memory[scene].actions for scene in scenes if scene in self._memory]
+        warm_start = torch.stack(left) if left else None
+        plan = self.planner.plan(obs, warm_start=warm_start, budget_ms=budget_ms)
         actions = plan.action[:, None]
         if plan.others is not None:
             actions = torch.cat([actions, plan.others], dim=1)
         for scene, mine, cost in zip(scenes, actions, plan.cost, strict=True):
             self._memory[scene] = _Memory(mine, cost, 0)
-
-    def _warm_start(self, scenes: Sequence[int]) -> Float[Tensor, "B N T 2"] | None:
-        """What is left of the plans; keeping speed for new scenes, whoever they come with."""
-        known = [self._memory[scene].actions for scene in scenes if scene in self._memory]
-        if not known:
-            return None
-        nothing = torch.zeros_like(known[0])
-        rows = [self._memory[one].actions if one in self._memory else nothing for one in scenes]
-        return torch.stack(rows)

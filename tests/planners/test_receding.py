@@ -7,8 +7,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from planners import RecedingHorizon, shift
-from tests.planners.factories import make_obs
+from planners import GradientPlanner, RecedingHorizon, shift
+from tests.planners.factories import SPEC, make_model, make_obs
+from worldmodel.costs import motorway_cost
 from worldmodel.types import Obs, Plan
 
 
@@ -60,10 +61,39 @@ def test_other_good_sequences_are_kept_and_shifted_too() -> None:
     inner = Counting(num_others=2)
     planner = RecedingHorizon(inner)
     planner.plan(make_obs(10.0))
-    planner.plan(make_obs(10.0, 20.0))
+    planner.plan(make_obs(10.0))
     warm = inner.asked[1][1]
-    assert warm is not None and warm.shape == (2, 3, 5, 2)
-    assert warm[0, :, 0, 0].tolist() == [101.0, 1101.0, 2101.0] and (warm[1] == 0.0).all()
+    assert warm is not None and warm.shape == (1, 3, 5, 2)
+    assert warm[0, :, 0, 0].tolist() == [101.0, 1101.0, 2101.0]
+
+
+def test_a_new_scene_is_asked_for_without_a_warm_start_also_beside_known_ones() -> None:
+    inner = Counting()
+    planner = RecedingHorizon(inner)
+    three = make_obs(10.0, 20.0, 30.0)
+    planner.plan(three[1:2])
+    plan = planner.plan(three)
+    assert [scenes for scenes, _ in inner.asked] == [[1], [1], [0, 2]]
+    assert [warm is None for _, warm in inner.asked] == [True, False, True]
+    assert plan.action[:, 0, 0].tolist() == [300.0, 200.0, 300.0]
+
+
+@pytest.mark.parametrize("num_starts", [1, 2])
+def test_a_scene_gets_the_same_plan_whoever_it_comes_with(num_starts: int) -> None:
+    """A standing car ahead: whoever may also start from braking finds more than whoever may not."""
+    model = make_model([], [(40.0, 0.0, 0.0)], [(-20.0, 0.0, 12.0)])
+    obs, cost = make_obs(12.0, 15.0, 10.0), motorway_cost(SPEC, target_speed=15.0)
+
+    def make_planner() -> RecedingHorizon:
+        return RecedingHorizon(GradientPlanner(model, cost, num_starts=num_starts, num_iterations=2))
+
+    alone, again = make_planner(), make_planner()
+    first = [alone.plan(obs[row : row + 1]) for row in (0, 1, 2)]
+    again.plan(obs[:1])
+    together, second = again.plan(obs), alone.plan(obs[:1])
+    for row, expected in enumerate([second, first[1], first[2]]):
+        torch.testing.assert_close(together.action[row], expected.action[0], atol=1e-5, rtol=0)
+        torch.testing.assert_close(together.cost[row], expected.cost[0], atol=1e-5, rtol=0)
 
 
 def test_the_budget_is_passed_on() -> None:
@@ -72,6 +102,16 @@ def test_the_budget_is_passed_on() -> None:
     planner.plan(make_obs(10.0))
     planner.plan(make_obs(10.0), budget_ms=20.0)
     assert inner.budgets == [None, 20.0]
+
+
+def test_new_scenes_get_what_known_ones_leave_of_the_budget() -> None:
+    inner, times = Counting(), iter([0.0, 1.0, 1.015, 2.0, 2.1])
+    planner = RecedingHorizon(inner, clock=lambda: next(times))
+    three = make_obs(10.0, 20.0, 30.0)
+    planner.plan(three[:1], budget_ms=20.0)
+    planner.plan(three[:2], budget_ms=20.0)
+    planner.plan(three, budget_ms=20.0)
+    assert inner.budgets == pytest.approx([20.0, 20.0, 5.0, 20.0, 0.0])
 
 
 def test_it_follows_a_plan_for_as_long_as_it_is_told() -> None:
