@@ -366,6 +366,9 @@ def test_manoeuvres_do_what_they_are_called() -> None:
     assert float(ends["accelerate"][1, 3]) == pytest.approx(26.0, abs=1e-3)
     torch.testing.assert_close(ends["left"][:, 1], torch.full((2,), 3.7), atol=0.3, rtol=0)
     torch.testing.assert_close(ends["right"][:, 1], -ends["left"][:, 1], atol=1e-3, rtol=0)
+    assert manoeuvres(speed, 2, 0.1)["left"][0, 0, 1] > 0
+    with pytest.raises(ValueError, match="1 step to change a lane in"):
+        manoeuvres(speed, 1, 0.1)
 
 
 def test_small_parts_of_the_verdicts() -> None:
@@ -419,6 +422,9 @@ def test_the_command_prints_writes_and_draws(tmp_path: Path, capsys: pytest.Capt
     assert page.count("<svg") >= 5 and page.count("data:image/png") == 2
     assert main(["report", f"of={tmp_path / 'run'}"]) == 0
     assert (tmp_path / "run" / "report.html").read_text() == page
+    shortest = [*arguments[:2], *SMALL, "horizon=2", f"run={tmp_path / 'shortest'}"]
+    assert main(["check", str(tmp_path / "model.pt"), *shortest]) == 0
+    assert json.loads((tmp_path / "shortest" / "check.json").read_text())["by_horizon"]["ece"] == {}
 
 
 @pytest.mark.parametrize(
@@ -428,6 +434,7 @@ def test_the_command_prints_writes_and_draws(tmp_path: Path, capsys: pytest.Capt
         (["nowhere.pt"], 1, "nowhere.pt: no such file"),
         (["checkpoint=nowhere.pt"], 1, "nowhere.pt: no such file"),
         (["{model}", "part=val"], 2, "part=val: the split has no frames for val"),
+        (["{model}", "horizon=1"], 2, "horizon=1 is too short for the ego to do something; give 2 or more"),
         (["{model}", "windows=1"], 2, "1 window to look at, two are needed"),
         (["{model}", "{model}"], 2, "is no override"),
     ],

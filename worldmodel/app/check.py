@@ -17,7 +17,7 @@ from torch import Generator
 
 from worldmodel.app.check_members import load_ensemble, member_disagreement
 from worldmodel.app.check_table import disagreement_table, horizon_table, inference_table, recalibration_table
-from worldmodel.app.compose import Config, require, show
+from worldmodel.app.compose import Config, UsageError, require, show
 from worldmodel.app.pictures import eventful_windows
 from worldmodel.app.report import write_report
 from worldmodel.app.run import Run, versions
@@ -44,6 +44,8 @@ from worldmodel.viz import (
 def main(config: Config) -> None:
     """Measures, judges, prints, draws."""
     require(config, "checkpoint")
+    if config.horizon < 2:
+        raise UsageError(f"horizon={config.horizon} is too short for the ego to do something; give 2 or more")
     torch.set_num_threads(config.threads)
     probe = probe_of(load_model(config.checkpoint))
     ensemble = load_ensemble(config, probe)
@@ -105,7 +107,8 @@ def doubts(
     latents = probe.prior(clip, num_samples=config.samples, generator=Generator().manual_seed(config.seed))
     mean = predict_mean(probe, clip, latents)
     parts = doubt(probe, clip, latents, num_members=config.members, ensemble=ensemble, seed=config.seed)
-    steps = [step for step in (round(one / probe.model.dt) for one in HORIZONS) if step <= mean.shape[1]]
+    last = mean.shape[1]
+    steps = [step for step in (round(one / probe.model.dt) for one in HORIZONS) if step <= last] or [last]
     found = []
     for row in range(len(clip.size)):
         raster = clip.image[row, history - 1 :].float() / 255

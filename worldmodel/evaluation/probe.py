@@ -281,7 +281,13 @@ def copied(probe: Probe, clip: Clip) -> Float[Tensor, "B T 1 H W"]:
 
 
 def manoeuvres(speed: Float[Tensor, " B"], num_steps: int, dt: float) -> dict[str, Float[Tensor, "B T 2"]]:
-    """Returns what the ego could do: keep its speed, brake, accelerate, move a lane to the left or right."""
+    """Returns what the ego could do: keep its speed, brake, accelerate, move a lane to the left or right.
+
+    Raises:
+        ValueError: for fewer than two steps, in which no lane can be changed.
+    """
+    if num_steps < 2:
+        raise ValueError(f"{num_steps} step to change a lane in, two are needed; lengthen the horizon")
     nil = torch.zeros(len(speed), num_steps, 2, dtype=speed.dtype, device=speed.device)
     found = {"keep": nil, "brake": nil.clone(), "accelerate": nil.clone()}
     found["brake"][..., 0] = -torch.clamp(speed / (num_steps * dt), max=4.0)[:, None]
