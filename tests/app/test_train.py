@@ -15,6 +15,7 @@ from tests.app.factories import KilledError, kill_at
 from worldmodel.app.cli import main
 from worldmodel.data import Span, Split, make_recording, save_store
 from worldmodel.models import load_model, read_checkpoint
+from worldmodel.training import GrowingShare
 from worldmodel.training.csv_logger import read_metrics
 
 TINY = (
@@ -136,6 +137,27 @@ def test_every_phase_has_its_own_latent(store: Path, tmp_path: Path) -> None:
     models = [load_model(tmp_path / f"model_{name}.pt") for name in ("first", "other", "last")]
     assert [type(model.latent).__name__ for model in models] == ["LocalLatent", "GaussianLatent", "NoLatent"]
     assert [model.latent.dim for model in models] == [60, 3, 0]
+
+
+def test_the_horizon_grows_with_the_time_where_that_ends_the_training(
+    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Six tenths of a second for a million steps: it is over by time, and the horizon has grown by then."""
+    asked: list[tuple[float, int]] = []
+    horizon = GrowingShare.__call__
+
+    def noting(self: GrowingShare, step: int, over: float) -> int:
+        asked.append((over, horizon(self, step, over)))
+        return asked[-1][1]
+
+    monkeypatch.setattr(GrowingShare, "__call__", noting)
+    phase = "phases=[{name:deterministic,num_steps:1000000,share:1.0,latent:null}]"
+    words = [word for word in TINY if not word.startswith(("phases", "seconds", "loader.horizon"))]
+    words += [f"data.path={store}", f"run={tmp_path}", "validation.every=null", "uncertainty=null", phase]
+    words += ["seconds=0.6", "curriculum=growing", "curriculum.start=5", "loader.horizon=10"]
+    assert main(["train", *words]) == 0
+    assert asked[0] == (0.0, 5)
+    assert asked[-1][0] > 0.5 and asked[-1][1] == 10
 
 
 def test_time_ends_a_training_that_validates_nothing(store: Path, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from tests.training.toys import Counter, fit
-from worldmodel.training import CsvLogger, GrowingHorizon, KeepBest, StepSeeds, TimeBudget
+from worldmodel.training import CsvLogger, GrowingHorizon, GrowingShare, KeepBest, StepSeeds, TimeBudget
 from worldmodel.training import budget as budget_file
 from worldmodel.training.csv_logger import read_metrics
 
@@ -84,6 +84,20 @@ def test_the_horizon_grows_to_its_end_in_whole_multiples() -> None:
     assert found == sorted(found) and {one % 5 for one in found} == {0}
     with pytest.raises(ValueError, match="start <= end"):
         GrowingHorizon(start=30, end=10, num_steps=100)
+
+
+def test_a_growing_share_reaches_the_whole_horizon_in_every_phase() -> None:
+    """Of the default phases' lengths, or of the time: half of it, then all frames."""
+    horizon = GrowingShare(start=10, end=30, share=0.5, multiple=5)
+    for num_steps in (700, 400, 8):
+        found = [horizon(step, step / num_steps) for step in range(num_steps)]
+        assert [found.count(frames) for frames in (10, 15, 20, 25)] == pytest.approx(
+            [num_steps / 8] * 4, abs=1
+        )
+        assert found == sorted(found) and set(found[num_steps // 2 :]) == {30}
+    assert horizon(0, 0.5) == horizon(0, 1.0) == 30
+    with pytest.raises(ValueError, match="0 < share <= 1"):
+        GrowingShare(start=10, end=30, share=0.0)
 
 
 def test_a_kill_while_metrics_are_rewritten_loses_none(

@@ -1,5 +1,6 @@
 """Ways of training that cost less must not change what is learnt more than they say."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import lightning
@@ -14,7 +15,7 @@ from worldmodel.data.datamodule import TrafficDataModule, crop
 from worldmodel.models import ForwardModel, GaussianLatent
 from worldmodel.models.loss import masked_bce
 from worldmodel.scene import RasterSpec
-from worldmodel.training import ForwardModule, GrowingHorizon, compile_parts
+from worldmodel.training import ForwardModule, GrowingHorizon, GrowingShare, compile_parts
 from worldmodel.types import Clip
 
 
@@ -94,22 +95,33 @@ class Horizons(Counter):
         self.val_frames.append(batch.image.shape[1])
 
 
-def test_training_clips_grow_with_the_step_and_validation_clips_are_whole(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("curriculum", "elapsed", "frames"),
+    [
+        (GrowingHorizon(start=5, end=15, num_steps=4, multiple=5), 0.0, [9, 9, 14, 14, 16, 16]),
+        (GrowingShare(start=4, end=12, share=0.5, multiple=4), 0.0, [8, 8, 12, 16, 16, 16]),
+        (GrowingShare(start=4, end=12, share=0.5, multiple=4), 0.25, [12, 12, 12, 16, 16, 16]),
+    ],
+)
+def test_training_clips_grow_and_validation_clips_are_whole(
+    curriculum: Callable[[int, float], int], elapsed: float, frames: list[int], tmp_path: Path
+) -> None:
+    """With the step, with the share of all steps, and with that of the time where it is farther on."""
     recording = make_recording(num_vehicles=3, num_frames=60, name="road")
     split = Split(train=(Span("road", 0, 40),), val=(Span("road", 40, 60),))
     module = TrafficDataModule(
         [recording], split, history=4, horizon=12, batch_size=2, val_batches=2, ahead=1,
         spec=RasterSpec(height=16, width=8, resolution=2.0),
-        curriculum=GrowingHorizon(start=5, end=15, num_steps=4, multiple=5),
+        curriculum=curriculum,
     )  # fmt: skip
-    module.steps = range(6)
+    module.steps, module.elapsed = range(6), lambda: elapsed
     learner = Horizons()
     lightning.Trainer(
         accelerator="cpu", default_root_dir=tmp_path, max_steps=6, max_epochs=-1, logger=False,
         enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
         num_sanity_val_steps=0, check_val_every_n_epoch=None, val_check_interval=6,
     ).fit(learner, module)  # fmt: skip
-    assert learner.train_frames == [9, 9, 14, 14, 16, 16]  # never beyond what is drawn
+    assert learner.train_frames == frames  # never beyond what is drawn
     assert learner.val_frames == [16, 16]
 
 

@@ -70,7 +70,7 @@ def train_phase(
         every=config.resume_every,
         parts={"budget": budget, "best": best, **(parts or {})},
     )
-    module.steps = range(state.step, phase.num_steps)
+    module.steps, module.elapsed = range(state.step, phase.num_steps), budget.share
     if config.compile:
         compile_parts(model)
     limit = "" if budget.seconds is None else f", {budget.seconds:.0f} s"

@@ -38,7 +38,8 @@ class TrafficDataModule(lightning.LightningDataModule):
         num_workers: processes that draw; 0 draws in this one, which is fast enough for most models.
         ahead: batches that a thread draws before they are asked for; 0: none.
         val_batches: how many batches of validation windows, spread evenly over all; None: all.
-        curriculum: step -> frames of future that the training clips of that step are cut to; None: all.
+        curriculum: step and share of the training that is over -> frames of future that the training clips of
+            that step are cut to; None: all.
         balance: draws a recording of `n` windows in proportion to `n ** (1 - balance)`, so that a long one
             does not drown the others: 0 as they are, 1 all recordings alike.
         seed: of the order and the mirroring.
@@ -46,6 +47,7 @@ class TrafficDataModule(lightning.LightningDataModule):
     Attributes:
         steps: the training steps whose batches `train_dataloader` gives; None (at first): one epoch.
         augment: changes each training batch once it is where it is needed; None (at first): nothing does.
+        elapsed: share of a time budget that is used up; at first there is none.
 
     With several processes (`Trainer(use_distributed_sampler=False)`) each gets its part of the training
     windows and all of the others.
@@ -76,7 +78,7 @@ class TrafficDataModule(lightning.LightningDataModule):
         num_workers: int = 0,
         ahead: int = 0,
         val_batches: int | None = None,
-        curriculum: Callable[[int], int] | None = None,
+        curriculum: Callable[[int, float], int] | None = None,
         balance: float = 0.0,
         seed: int = 0,
     ) -> None:
@@ -95,6 +97,7 @@ class TrafficDataModule(lightning.LightningDataModule):
         self.curriculum, self.balance, self.seed = curriculum, balance, seed
         self.steps: range | None = None
         self.augment: Callable[[Clip], Clip] | None = None
+        self.elapsed: Callable[[], float] = lambda: 0.0
         self._datasets: dict[str, WindowDataset] = {}
 
     def dataset(self, part: str) -> WindowDataset:
@@ -143,7 +146,9 @@ class TrafficDataModule(lightning.LightningDataModule):
             batch = self.augment(batch)
         if self.curriculum is None:
             return batch
-        return crop(batch, self.history + min(self.curriculum(self.trainer.global_step), self.horizon))
+        step = self.trainer.global_step
+        over = max(step / self.trainer.max_steps, self.elapsed())  # below 0 where the steps are not limited
+        return crop(batch, self.history + min(self.curriculum(step, over), self.horizon))
 
     def test_dataloader(self) -> BackgroundLoader:
         """Returns the test batches."""

@@ -11,7 +11,7 @@ from worldmodel.training.calibration import (
 from worldmodel.training.compiled import compile_parts
 from worldmodel.training.coupled_module import CoupledModule, set_motion_normalisation
 from worldmodel.training.csv_logger import CsvLogger
-from worldmodel.training.curriculum import GrowingHorizon
+from worldmodel.training.curriculum import GrowingHorizon, GrowingShare
 from worldmodel.training.forward_module import ForwardModule, with_latent
 from worldmodel.training.normalisation import set_normalisation
 from worldmodel.training.optimizer import learnt_groups, scheduled, warmup_cosine
@@ -23,6 +23,7 @@ __all__ = [
     "CsvLogger",
     "ForwardModule",
     "GrowingHorizon",
+    "GrowingShare",
     "KeepBest",
     "Resume",
     "SSLModule",
