@@ -4,11 +4,13 @@ from dataclasses import replace
 from itertools import pairwise
 
 import pytest
+import torch
 
 from tests.envs.factories import make_straight
 from worldmodel.data.sample import us101
 from worldmodel.data.smooth import make_consistent
 from worldmodel.data.split import Span
+from worldmodel.evaluation.metric import first_hit
 from worldmodel.evaluation.protocol import PPUU, V1, Protocol, episodes, pieces, spread
 
 EVERYWHERE = -1e9
@@ -40,6 +42,18 @@ def test_ppuu_hands_each_vehicle_over_once_and_only_those_that_reach_the_mark():
     fast_and_slow = make_straight([(20.0, 2.0, 12.0), (20.0, 6.0, 3.0)], num_frames=150, length=200.0)
     found = episodes([fast_and_slow], protocol=PPUU)
     assert [(one.vehicle, one.start, one.last) for one in found] == [(0, 19, 149)]
+
+
+@pytest.mark.parametrize(("overlap", "is_hit"), [(0.45, False), (0.55, True)])
+@pytest.mark.parametrize("axis", [0, 1])
+def test_ppuus_collision_is_a_car_within_the_egos_box_less_a_metre(axis: int, overlap: float, is_hit: bool):
+    """Half a metre off each side of the ego, nothing off the other: they may overlap by that much."""
+    size = torch.tensor([5.0, 2.0])
+    other = torch.zeros(1, 1, 5)
+    other[..., axis], other[..., 3:] = size[axis] - overlap, size
+    ego = torch.cat([torch.zeros(1, 3), size[None]], dim=1)
+    hit, _ = first_hit(ego, other, torch.ones(1, 1, dtype=torch.bool), margin=PPUU.shrink)
+    assert bool(hit) == is_hit == bool(other[0, 0, axis] - size[axis] / 2 < size[axis] / 2 - 0.5)
 
 
 def test_the_key_tells_protocols_apart():

@@ -74,18 +74,20 @@ V1 = Protocol()
 
 PPUU = Protocol(
     name="ppuu",
+    version=3,
     repeat=None,
     min_drive=0.1,
     edge_margin=63.2,
-    shrink=0.5,
+    shrink=0.25,
     road_margin=0.0,
     min_progress=0.0,
     ends_with_log=False,
     must_reach_edge=True,
 )
-"""PPUU's own criterion: each vehicle once, boxes shrunk by 1 m in each dimension, and the mark 1.75
-look-aheads (63 m) before the end of the road must be passed before the recording ends. No minimum speed, no
-time-out but that."""
+"""PPUU's own criterion: each vehicle once, and the mark 1.75 look-aheads (63 m) before the end of the road
+must be passed before the recording ends. No minimum speed, no time-out but that. A collision is a pixel of
+another vehicle within the ego's box shrunk by 1 m in each dimension; half of that taken off both boxes is the
+same as long as they are parallel."""
 
 PROTOCOLS = {one.name: one for one in (V1, PPUU)}
 
