@@ -130,10 +130,12 @@ def evaluate(
 
 
 def measure_latency(agent: Planner, obs: Obs, *, num_decisions: int = 100, warm_up: int = 3) -> float:
-    """Returns the median time of one decision for one scene [ms], with warm starts as when driving.
+    """Returns the median time of one decision for one scene [ms].
 
     Args:
-        obs: any batch; its rows are used one at a time, in turn.
+        obs: any batch; its rows are used one at a time, in turn. While each is another scene, as in
+            `worldmodel evaluate`, a decision is a full one from scratch: no plan is followed, and there is no
+            warm start. When driving, most steps cost less (`plan_ms`).
     """
     agent.reset(seed=0)
     times = []
