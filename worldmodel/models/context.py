@@ -120,8 +120,8 @@ class LearntContext:
         model: the forward model; put into eval mode.
         num_latents: futures drawn from the prior and averaged (1 draw for a deterministic model).
         num_masks: members of the dropout ensemble; 0 leaves the variance out.
-        seed: of latents and masks; the same for every decision, so that decisions differ by what is seen
-            only.
+        seed: of latents and masks, begun anew with every call. All scenes meet the same masks; the latents
+            of a scene are those of its row in the call, so that the same scene meets others in another row.
 
     Raises:
         ValueError: `model` is of another kind.
