@@ -209,6 +209,18 @@ def test_the_end_of_the_road_and_all_beyond_is_off_road() -> None:
     assert (image[1:, 0] == 255).all() and (image[1:, 1] == 0).all()
 
 
+def test_channels_have_names() -> None:
+    """As configurations write them; a spec holds the channels themselves."""
+
+    def spec(*names: str) -> RasterSpec:
+        return RasterSpec(**{"channels": list(names)})  # type: ignore[arg-type]
+
+    assert spec("vehicles", "OFF_ROAD") == RasterSpec(channels=(Channel.VEHICLES, Channel.OFF_ROAD))
+    assert spec("lane").channels == (Channel.LANE,)
+    with pytest.raises(ValueError, match="'cars', expected some of lane, vehicles, off_road"):
+        spec("cars")
+
+
 def test_the_order_of_channels_is_the_specs() -> None:
     recording = make_recording(seed=1, num_vehicles=4, num_frames=3)
     arguments = (recording.tracks.state[:, 1, :3], np.ones(4, int), np.arange(4))

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import cached_property, partial
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 import torch
@@ -41,6 +42,12 @@ class Channel(IntEnum):
     OFF_ROAD = 2
 
 
+if TYPE_CHECKING:
+    Channels: TypeAlias = tuple[Channel, ...]
+else:  # what configurations give, which is turned into the former
+    Channels = tuple[Channel | str, ...] | list[Channel | str]
+
+
 @dataclass(frozen=True)
 class RasterSpec:
     """What a raster shows.
@@ -49,13 +56,19 @@ class RasterSpec:
         height: rows, along the viewer's heading.
         width: columns, across it.
         resolution: [m/px]
-        channels: which, in order.
+        channels: which, in order; names will do, as `vehicles`.
+
+    Raises:
+        ValueError: no such channel.
     """
 
     height: int = 117
     width: int = 24
     resolution: float = PPUU_METRES_PER_PIXEL
-    channels: tuple[Channel, ...] = (Channel.LANE, Channel.VEHICLES, Channel.OFF_ROAD)
+    channels: Channels = (Channel.LANE, Channel.VEHICLES, Channel.OFF_ROAD)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "channels", tuple(_channel(one) for one in self.channels))
 
     @property
     def length_ahead(self) -> float:
@@ -74,6 +87,13 @@ class RasterSpec:
     def column_positions(self) -> Float[np.ndarray, " W"]:
         """Returns how far left of the viewer the centre of each column is [m]; the first is the largest."""
         return ((self.width - 1) / 2 - np.arange(self.width)) * self.resolution
+
+
+def _channel(one: Channel | str) -> Channel:
+    name = one.upper() if isinstance(one, str) else Channel(one).name
+    if name not in Channel.__members__:
+        raise ValueError(f"channel {one!r}, expected some of {', '.join(Channel.__members__).lower()}")
+    return Channel[name]
 
 
 DEFAULT_SPEC = RasterSpec()
