@@ -9,10 +9,19 @@ import torch
 from tests.app.factories import save_model, save_small_store
 from worldmodel.app.cli import main
 from worldmodel.app.compose import UsageError, compose
-from worldmodel.app.evaluate import check_pairs, key_of, make_course, weights_of, with_aliases
+from worldmodel.app.evaluate import (
+    check_agents,
+    check_pairs,
+    key_of,
+    make_course,
+    raster_overrides,
+    weights_of,
+    with_aliases,
+)
 from worldmodel.app.source import held_out_block, shipped_for_training
 from worldmodel.evaluation.table import read_episodes
-from worldmodel.scene import RasterSpec
+from worldmodel.models import ForwardModel, save_forward_model
+from worldmodel.scene import Channel, RasterSpec
 
 KEYS = {
     "n",
@@ -114,7 +123,21 @@ def test_an_agent_is_driven_with_several_checkpoints(tmp_path: Path) -> None:
     [
         (["agent=[mpc_learnt]"], 2, "checkpoint is missing; add checkpoint="),
         (["agent=[mpc_learnt]", "checkpoint=nowhere.pt"], 1, "nowhere.pt: no such file"),
-        (["agent=[mpc_learnt]", "checkpoint={other}"], 1, "was trained on rasters"),
+        (
+            ["agent=[mpc_learnt]", "checkpoint={other}"],
+            1,
+            "add +env.raster_spec._target_=worldmodel.scene.RasterSpec +env.raster_spec.height=64\n",
+        ),
+        (
+            ["agent=[mpc_learnt]", "checkpoint={short}"],
+            1,
+            "reads 5 frames of history, the course has 10; add env.history=5",
+        ),
+        (
+            ["agent=[policy]", "policy_checkpoint={short}", "env.history=5"],
+            2,
+            "short.pt holds a ForwardModel, which is no policy of",
+        ),
         (["agent=[mpc_learnt]", "checkpoint={cut}"], 1, "not a readable checkpoint"),
         (["agent=[]"], 2, "no agent to evaluate"),
         (["agent=[human]", "cluster=colour"], 2, "expected one of vehicle_id, scene"),
@@ -135,11 +158,24 @@ def test_what_cannot_be_evaluated_is_one_line(
 ) -> None:
     other = save_model(tmp_path / "other.pt", spec=RasterSpec(height=64))
     (tmp_path / "cut.pt").write_bytes(other.read_bytes()[:1000])
-    filled = [one.format(other=other, cut=tmp_path / "cut.pt") for one in more]
+    save_forward_model(ForwardModel(channels=8, history=5), tmp_path / "short.pt")
+    filled = [one.format(other=other, cut=tmp_path / "cut.pt", short=tmp_path / "short.pt") for one in more]
     assert main(arguments(tmp_path, *filled)) == code
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1 and not (tmp_path / "run").exists()
+
+
+def test_another_view_of_the_road_is_driven_with_the_keys_that_are_named(tmp_path: Path) -> None:
+    spec = RasterSpec(width=32, channels=(Channel.VEHICLES, Channel.LANE))
+    keys = raster_overrides(spec)
+    assert keys[1:] == ["+env.raster_spec.width=32", "+env.raster_spec.channels=[vehicles,lane]"]
+    save_forward_model(ForwardModel(spec=spec, channels=8, history=5), tmp_path / "wide.pt")
+    more = ["agent=[mpc_learnt]", f"checkpoint={tmp_path / 'wide.pt'}", "env.history=5", *keys]
+    config = compose("evaluate", arguments(tmp_path, *more)[1:])
+    course = make_course(config)
+    assert course.spec == spec
+    check_agents(config, course)
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,8 @@ from planners.reinforcement import StableTraining
 from tests.app.test_train_policy import make_split
 from worldmodel import load
 from worldmodel.app.cli import main
+from worldmodel.app.compose import compose
+from worldmodel.app.run import Run
 from worldmodel.data import Span, Split, make_recording, save_store
 from worldmodel.models import read_checkpoint, save_model
 from worldmodel.training.csv_logger import read_metrics
@@ -110,9 +112,12 @@ def test_mistakes_are_one_line(
         return error
 
     assert "add checkpoint=" in said()
+    save_model(PolicyNetwork(channels=4, features=8), tmp_path / "policy.pt")
+    assert "holds a PolicyNetwork, which is no forward_model" in said(f"checkpoint={tmp_path / 'policy.pt'}")
     assert "give seconds= or steps=" in said("env=replay", "steps=null")
     assert "PPO trains a PointHead" in said("env=replay", "model=choice", f"run={tmp_path / 'head'}")
-    (tmp_path / "other").mkdir()
+    other = arguments(tmp_path, "env=replay", f"run={tmp_path / 'other'}")
+    Run.start(compose("reinforce", other[1:]), "reinforce")
     torch.save({"format": "something"}, tmp_path / "other" / "reinforce.pt")
     assert "no state of this command" in said("env=replay", f"run={tmp_path / 'other'}")
     monkeypatch.setattr("worldmodel.app.reinforce.find_spec", lambda name: None)

@@ -1,5 +1,6 @@
 """Configurations: composed from the package `configs`, checked, and turned into objects."""
 
+import inspect
 from collections.abc import Iterator, Sequence
 from importlib.resources import files
 from typing import Any, TypeAlias
@@ -50,6 +51,37 @@ def require(config: Config, *names: str) -> None:
             raise UsageError(f"{name} is missing; add {name}=... to the command")
 
 
+COUNTS = ("threads", "windows", "jobs", "batch_size", "num_decisions")
+"""Values that are whole numbers from one on, wherever a command has them."""
+
+
+def check_numbers(config: Config) -> None:
+    """Checks what most commands have: counts, the seed, the budget, and that the optimiser is values.
+
+    Raises:
+        UsageError: naming the first that is out of range.
+    """
+    for name in COUNTS:
+        count = _value(config, name, 1)
+        if type(count) is not int or count < 1:
+            raise UsageError(f"{name}={count}, expected a whole number, at least 1")
+    seed = _value(config, "seed", 0)
+    if type(seed) is not int or seed < 0:
+        raise UsageError(f"seed={seed}, expected a whole number, at least 0")
+    seconds = _value(config, "seconds", 1)
+    if not OmegaConf.is_list(seconds) and not (type(seconds) in (int, float) and seconds > 0):
+        raise UsageError(f"seconds={seconds}, expected more than 0, or null for no limit")
+    optimizer = _value(config, "optimizer", {})
+    if isinstance(optimizer, str):
+        raise UsageError(f"optimizer={optimizer}, but it is AdamW; set its values, as optimizer.lr=0.001")
+
+
+def _value(config: Config, name: str, default: Any) -> Any:
+    """Returns the default where there is no value, too."""
+    found = None if OmegaConf.is_missing(config, name) else config.get(name)
+    return default if found is None else found
+
+
 def with_values(config: Config, **values: Any) -> Config:
     """Returns a copy of the configuration with some of its values set."""
     return OmegaConf.merge(config, values)
@@ -79,6 +111,15 @@ def targets(node: Any) -> Iterator[Any]:
             yield hydra.utils.get_object(node["_target_"])
         except (ImportError, ValueError) as error:
             raise UsageError(f"_target_: {node['_target_']} does not exist: {error}") from error
+
+
+def is_for(value: Any, target: Any, name: str) -> bool:
+    """Returns whether a value is of the class that `target` says its argument `name` is of, if it says so."""
+    try:
+        parameters = inspect.signature(target).parameters
+        return name not in parameters or isinstance(value, parameters[name].annotation)
+    except (TypeError, ValueError):  # annotations that are texts or have no instances, code without any
+        return True
 
 
 def _choices(error: MissingConfigException) -> str:

@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Column, Table
 
-from worldmodel.app.compose import Config, UsageError, build, compose, require, targets, with_objects
+from worldmodel.app.compose import Config, UsageError, build, compose, is_for, require, targets, with_objects
 from worldmodel.app.run import Run
 from worldmodel.data import Store
 from worldmodel.evaluation.protocol import Episode, Protocol, episodes, spread
@@ -24,7 +24,8 @@ from worldmodel.evaluation.statistics import Interval
 from worldmodel.evaluation.suite import EpisodeResult, Results, evaluate, measure_latency, to_obs
 from worldmodel.evaluation.table import compare, summarise
 from worldmodel.evaluation.truth import Knowing, Truth
-from worldmodel.models import load_model
+from worldmodel.models import CheckpointError, CoupledModel, ForwardModel, load_model
+from worldmodel.models.checkpoint import plain
 from worldmodel.protocols import Knowledge, Planner, Privileged
 from worldmodel.scene import RasterSpec, Renderer
 
@@ -34,7 +35,7 @@ RATES = ("safe", "success")
 CLUSTERS = ("vehicle_id", "scene")
 CHECKPOINTS = ("checkpoint", "policy_checkpoint")
 """Values of the configuration that agents read weights from."""
-WEIGHTS = ".pt"
+WEIGHTS, LOAD = ".pt", "worldmodel.load"
 
 
 def main(config: Config) -> None:
@@ -121,8 +122,68 @@ def check_agents(config: Config, course: Course) -> None:
         if f"${{{name}}}" in OmegaConf.to_yaml(config.agent):
             require(config, name)
     for path in sorted({path for one in config.agent.values() for path in weights_of(one)}):
-        load_model(path, spec=course.spec)
+        check_drawing(path, course)
+    check_loaded(OmegaConf.to_container(config.agent, resolve=True))
     check_knowledge(config, course)
+
+
+def check_drawing(path: Path, course: Course) -> None:
+    """Checks that what is seen on the course is what the model of a checkpoint reads.
+
+    Raises:
+        CheckpointError: other rasters, or another history, saying how the course would draw them.
+    """
+    model = load_model(path)
+    spec = getattr(model, "spec", course.spec)  # that of modules which read no rasters is any
+    if spec != course.spec:
+        keys = " ".join(raster_overrides(spec))
+        raise CheckpointError(
+            path, f"was trained on rasters {spec}, the course has {course.spec}; add {keys}"
+        )
+    history = course.env.keywords.get("history")
+    if isinstance(model, ForwardModel | CoupledModel) and history not in (None, model.history):
+        raise CheckpointError(
+            path, f"reads {model.history} frames of history, the course has {history}; "
+            f"add env.history={model.history}"
+        )  # fmt: skip
+
+
+def raster_overrides(spec: RasterSpec) -> list[str]:
+    """Returns the overrides with which an environment draws these rasters."""
+    usual, fields = plain(RasterSpec()), plain(spec)
+    fields["channels"] = f"[{','.join(fields['channels']).lower()}]"
+    usual["channels"] = f"[{','.join(usual['channels']).lower()}]"
+    target = f"_target_={fields.pop('_target_')}"
+    return [
+        f"+env.raster_spec.{one}"
+        for one in (target, *(f"{key}={value}" for key, value in fields.items() if value != usual[key]))
+    ]
+
+
+def check_loaded(node: Any) -> None:
+    """Checks that checkpoints hold what those expect that they are loaded for.
+
+    Args:
+        node: configuration as plain dicts and lists, everything filled in.
+
+    Raises:
+        UsageError: naming the checkpoint, what it holds and who does not want it.
+    """
+    if isinstance(node, dict | list):
+        for one in node.values() if isinstance(node, dict) else node:
+            check_loaded(one)
+    if not isinstance(node, dict) or "_target_" not in node:
+        return
+    (target, *_) = targets({"_target_": node["_target_"]})
+    for name, part in node.items():
+        if isinstance(part, dict) and part.get("_target_") == LOAD:
+            model = load_model(part["path"])
+            if not is_for(model, target, name):
+                held = f"{part['path']} holds a {type(model).__name__}"
+                raise UsageError(
+                    f"{held}, which is no {name} of {target.__name__}; "
+                    "a training with policy= leaves a policy in policy.pt, one without a model in model.pt"
+                )
 
 
 def check_pairs(config: Config) -> str:

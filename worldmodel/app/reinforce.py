@@ -13,9 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from omegaconf import OmegaConf
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from worldmodel.app.compose import Config, UsageError, build, require, show, with_values
+from worldmodel.app.evaluate import check_loaded
 from worldmodel.app.run import Run
 from worldmodel.app.train_policy import CRASH, FAILURE, POLICY, Driver, driver
 from worldmodel.atomic import replacing
@@ -42,6 +44,7 @@ def main(config: Config) -> None:
         raise UsageError("nothing says when to stop; give seconds= or steps=")
     if "${checkpoint}" in show(config.env):
         require(config, "checkpoint")
+        check_loaded(OmegaConf.to_container(config.env, resolve=True))
     run = Run.start(config, "reinforce")
     run.stage("reinforce", lambda: fit(config, run), files=(POLICY,))
     run.close()
