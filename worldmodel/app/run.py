@@ -1,6 +1,8 @@
 """The folder of a run: made once, written atomically, its stages timed and resumable, named at the end."""
 
+import fcntl
 import json
+import os
 import platform
 import resource
 import sys
@@ -16,11 +18,11 @@ from typing import Any
 from omegaconf import OmegaConf
 from rich.console import Console
 
-from worldmodel.app.compose import Config, show
+from worldmodel.app.compose import Config, UsageError, show
 from worldmodel.atomic import replacing
 
 PACKAGES = ("highway-worldmodel", "torch", "lightning", "gymnasium", "numpy", "numba")
-STAGES = "stages.json"
+CONFIG, STAGES, LOCK = "config.yaml", "stages.json", ".lock"
 
 
 def write_atomic(path: str | Path, content: bytes | str) -> Path:
@@ -47,17 +49,25 @@ class Run:
     seconds: dict[str, float] = field(default_factory=dict)
 
     @classmethod
-    def start(cls, config: Config, command: str) -> "Run":
+    def start(cls, config: Config, command: str, *, is_shared: bool = False) -> "Run":
         """Returns the run in `config.run`, or in a new `runs/<command>/<date-time>`; saves the config.
 
+        Until the process ends, no other one can start a run in the folder.
+
+        Args:
+            is_shared: a process that belongs to another one, whose folder it is.
+
         Raises:
+            UsageError: the folder is no run's, or another process is at it.
             ValueError: when the folder was made with another configuration.
         """
         stamp = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
         folder = Path(config.run) if config.get("run") else Path("runs") / command / stamp
-        folder.mkdir(parents=True, exist_ok=True)
+        _make(folder)
+        if not is_shared:
+            _lock(folder)
         text = show(OmegaConf.create({key: value for key, value in config.items_ex(False) if key != "run"}))
-        saved = folder / "config.yaml"
+        saved = folder / CONFIG
         if saved.exists() and saved.read_text(encoding="utf-8") != text + "\n":
             raise ValueError(
                 f"{saved} differs from the configuration asked for; repeat the run's own overrides "
@@ -111,6 +121,32 @@ class Run:
             if not path.name.startswith("."):
                 size = f"{path.stat().st_size / 1e3:,.0f} kB" if path.is_file() else "folder"
                 print(f"  {path.name:24s} {size:>10s}")
+
+
+def _make(folder: Path) -> None:
+    """Makes the folder, unless it is a run's or empty; hidden files and logs may be there before."""
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"run={folder} is a file, expected a folder")
+    folder.mkdir(parents=True, exist_ok=True)
+    if (folder / CONFIG).is_file():
+        return
+    foreign = [one.name for one in folder.iterdir() if not one.name.startswith(".") and one.suffix != ".log"]
+    if foreign:
+        raise UsageError(
+            f"run={folder} holds {min(foreign)} but no {CONFIG}, so it is no run's; give run= a new folder"
+        )
+
+
+def _lock(folder: Path) -> None:
+    """Keeps other processes from the folder until this one ends, which unlocks it however it ends."""
+    descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT)
+    try:
+        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(descriptor)
+        raise UsageError(
+            f"{folder} is in use by another process; wait for its end, or give run= another folder"
+        ) from error
 
 
 def peak_memory() -> float:

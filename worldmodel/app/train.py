@@ -11,9 +11,10 @@ from typing import Any
 
 import torch
 from lightning.pytorch.utilities.rank_zero import rank_zero_only
+from omegaconf import OmegaConf
 
 from worldmodel.app import train_policy
-from worldmodel.app.compose import Config, UsageError, build, with_values
+from worldmodel.app.compose import Config, UsageError, build, is_for, targets, with_values
 from worldmodel.app.phase import STATE, datamodule, train_phase
 from worldmodel.app.run import Run
 from worldmodel.data import Store, compute_stats
@@ -31,7 +32,8 @@ def main(config: Config) -> None:
         return
     if config.devices != 1 and config.run is None:
         raise UsageError("several processes have to find one folder; add run=FOLDER to the command")
-    run = Run.start(config, "train")
+    list(targets(OmegaConf.to_container(config.phases, resolve=True)))  # those of later phases, too
+    run = Run.start(config, "train", is_shared=is_follower())
     if is_follower():
         run.console.quiet = True
         fit(config, run)
@@ -47,6 +49,10 @@ def fit(config: Config, run: Run) -> None:
     store: Store = build(config.data)
     torch.manual_seed(config.seed)
     model = build(config.model)
+    if not all(is_for(model, one, "model") for one in targets({"_target_": config.module._target_})):
+        raise UsageError(
+            f"{config.module._target_} does not train a {type(model).__name__}; leave module= to model="
+        )
     build(config.normalisation)(model, compute_stats(store.recordings, store.split.train))
     module = datamodule(config, store, history=model.history, spec=model.spec)
     next(iter(module.train_dataloader()))  # compiles the renderer, which is no training time
