@@ -102,6 +102,8 @@ def test_agents_that_need_no_checkpoint_instantiate(name: str) -> None:
             "agent/autopilot does not exist; agent is one of driver, human",
         ),
         (["prepare", "path=.", "source=lidar"], 2, "source is one of commonroad"),
+        (["predict", "model.pt", "windows=-1"], 2, "windows=-1, expected a whole number, at least 1"),
+        (["check", "model.pt", "windows=0"], 2, "windows=0, expected"),
     ],
 )
 def test_a_users_mistake_is_one_line_and_a_code(

@@ -175,6 +175,21 @@ def test_time_ends_a_training_that_validates_nothing(store: Path, tmp_path: Path
         (["validation.keep=best", "validation.every=null"], 1, "needs validation.every=STEPS"),
         (["devices=2", "run=null"], 2, "add run=FOLDER"),
         (["loader.batch_size=0"], 1, "batch_size=0"),
+        (
+            ["validation.keep=best", "validation.monitor=val/foo"],
+            1,
+            "'val/foo' is not logged, expected one of",
+        ),
+        (["latent._target_=mine.Nothing"], 2, "_target_: mine.Nothing does not exist"),
+        (["data.path=???"], 2, "data.path is missing; add data.path=... to the command"),
+        (["seconds=abc"], 2, "seconds=abc, expected more than 0, or null"),
+        (["seconds=-5"], 2, "seconds=-5, expected"),
+        (["threads=0"], 2, "threads=0, expected a whole number, at least 1"),
+        (["seed=1.5"], 2, "seed=1.5, expected a whole number"),
+        (["optimizer=sgd"], 2, "optimizer=sgd, but it is AdamW"),
+        (["model.channels=0"], 1, "model cannot be made of its values"),
+        (["module=coupled"], 2, "CoupledModule does not train a ForwardModel; leave module="),
+        (["accelerator=cuda"], 2, "accelerator=cuda, devices=1, precision=32-true: "),
     ],
 )
 def test_what_cannot_be_trained_is_refused(

@@ -9,6 +9,7 @@ terminated. WORLDMODEL_DEBUG=1 shows where it came from.
 import errno
 import importlib
 import os
+import re
 import sys
 from collections.abc import Sequence
 
@@ -54,7 +55,7 @@ def _tame_threads() -> None:
 
 def _run(name: str, arguments: list[str]) -> int:
     # Imported here, so that --help does not wait for torch and Hydra.
-    from worldmodel.app.compose import compose, show
+    from worldmodel.app.compose import check_numbers, compose, show
 
     at = arguments.index("--cfg") if "--cfg" in arguments else len(arguments)
     only_show = arguments[at : at + 2] == ["--cfg", "job"]
@@ -70,6 +71,7 @@ def _run(name: str, arguments: list[str]) -> int:
     if only_show:
         print(show(config))
     else:
+        check_numbers(config)
         importlib.import_module(f"worldmodel.app.{name}").main(config)
     return 0
 
@@ -85,17 +87,24 @@ def _quoted(word: str) -> str:
 
 
 def _explain(error: Exception) -> int:
+    from omegaconf import MissingMandatoryValue
+
     from worldmodel.app.compose import UsageError
 
     # Hydra wraps what a constructor raised; the cause is the message that helps.
+    wrapped = str(error)
     while type(error).__module__.startswith("hydra") and isinstance(error.__cause__, Exception):
         error = error.__cause__
     if isinstance(error, UsageError):
         return _fail(str(error), 2)
+    if isinstance(error, MissingMandatoryValue):
+        return _fail(f"{error.full_key} is missing; add {error.full_key}=... to the command", 2)
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
         return _fail(f"the disk is full: {error.filename or 'could not write'}; make room and start again", 1)
     if isinstance(error, ValueError | OSError | ImportError):
         return _fail(str(error), 1)
+    if made := re.search(r"full_key: ([\w.]+)", wrapped):
+        return _fail(f"{made[1]} cannot be made of its values: {type(error).__name__}: {error}", 1)
     hint = "; this is a mistake in the program, WORLDMODEL_DEBUG=1 shows where"
     return _fail(f"{type(error).__name__}: {error}{hint}", 1)
 

@@ -6,8 +6,9 @@ from typing import Any
 
 import lightning
 import torch
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 
-from worldmodel.app.compose import Config, build
+from worldmodel.app.compose import Config, UsageError, build
 from worldmodel.app.progress import TrainingBar
 from worldmodel.app.run import Run
 from worldmodel.data import Store
@@ -100,7 +101,21 @@ def train_phase(
 def make_trainer(
     config: Config, callbacks: list[lightning.Callback], *, num_steps: int, is_validated: bool
 ) -> lightning.Trainer:
-    """Returns Lightning's trainer; what resumes, seeds and shows is ours, and so is the order of the data."""
+    """Returns Lightning's trainer; what resumes, seeds and shows is ours, and so is the order of the data.
+
+    Raises:
+        UsageError: with Lightning's words, where it has not got what is asked for.
+    """
+    try:
+        return _trainer(config, callbacks, num_steps=num_steps, is_validated=is_validated)
+    except MisconfigurationException as error:
+        asked = ", ".join(f"{name}={config[name]}" for name in ("accelerator", "devices", "precision"))
+        raise UsageError(f"{asked}: {error}") from error
+
+
+def _trainer(
+    config: Config, callbacks: list[lightning.Callback], *, num_steps: int, is_validated: bool
+) -> lightning.Trainer:
     return lightning.Trainer(
         accelerator=config.accelerator,
         devices=config.devices,

@@ -23,8 +23,17 @@ class KeepBest(lightning.Callback):
         self.score, self.step, self.weights = state["score"], state["step"], state["weights"]
 
     def on_validation_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Compares."""
-        self.compare(float(trainer.callback_metrics[self.monitor]), trainer.global_step)
+        """Compares.
+
+        Raises:
+            ValueError: nothing of this name is logged.
+        """
+        found = trainer.callback_metrics
+        if self.monitor not in found:
+            raise ValueError(
+                f"monitor={self.monitor!r} is not logged, expected one of {', '.join(sorted(found))}"
+            )
+        self.compare(float(found[self.monitor]), trainer.global_step)
 
     def compare(self, score: float, step: int) -> None:
         """Remembers the weights of now if their score is lower than any before."""

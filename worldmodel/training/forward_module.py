@@ -47,10 +47,6 @@ class ForwardModule(lightning.LightningModule):
         loss_fn: Callable[..., Tensor] = occupancy_loss,
     ) -> None:
         super().__init__()
-        if not isinstance(model, ForwardModel):
-            raise ValueError(
-                f"module=forward trains a ForwardModel, got a {type(model).__name__}; leave module= to model="
-            )
         self.model = model
         self.loss_fn = loss_fn
         self.optimizer_fn = optimizer
