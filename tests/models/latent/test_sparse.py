@@ -66,6 +66,18 @@ def test_exactly_the_winners_are_one() -> None:
         WinnerTakeAllLatent(4, 4, dim=9, winners=9)
 
 
+@torch.no_grad()
+def test_units_win_in_the_prior_as_often_as_they_have_won() -> None:
+    """One that always won always wins; drawing by `log usage` it would win seven times in ten."""
+    latent = WinnerTakeAllLatent(1, 1, dim=6, winners=2)
+    usage = torch.tensor([1.0, 0.4, 0.3, 0.2, 0.1, 0.0])
+    latent.usage.copy_(usage)
+    z = latent.prior(torch.zeros(20_000, 1, 1, 1), torch.Generator().manual_seed(0))
+    assert bool((z.sum(-1) == 2).all()) and set(z.unique().tolist()) == {0.0, 1.0}
+    torch.testing.assert_close(z.mean(0), usage, atol=0.015, rtol=0)  # 4 standard deviations
+    assert bool((z[:, 0] == 1).all()) and bool((z[:, 5] == 0).all())
+
+
 def test_a_spike_and_slab_remembers_rate_mean_and_spread() -> None:
     prior = SpikeAndSlab(2, decay=0.9)
     generator = torch.Generator().manual_seed(0)

@@ -190,8 +190,8 @@ class WinnerTakeAllLatent(nn.Module):
     """Units compete, `winners` of them are one and all others zero; straight-through gradients.
 
     The winners are drawn without replacement from `softmax(logits)` (Gumbel top-k), so z carries at most
-    `log binomial(dim, winners)` nats. The penalty is the KL of that softmax from the uniform one. The prior
-    draws winners by how often they have won.
+    `log binomial(dim, winners)` nats. The penalty is the KL of that softmax from the uniform one. In draws
+    from the prior each unit wins as often as it has won.
 
     Args:
         channels: of the hidden state.
@@ -234,9 +234,8 @@ class WinnerTakeAllLatent(nn.Module):
     def prior(
         self, hidden: Float[Tensor, "B C H W"], generator: Generator | None = None
     ) -> Float[Tensor, "B Z"]:
-        """Returns winners, drawn by how often they have won."""
-        logits = self.usage.clamp_min(1e-8).log().expand(hidden.shape[0], -1)
-        return winners_of(perturb(logits, generator), self.winners).to(hidden.dtype)
+        """Returns winners; each unit is one as often as it has won."""
+        return systematic_winners(self.usage, self.winners, hidden.shape[0], generator).to(hidden.dtype)
 
     def posterior(
         self,
@@ -257,6 +256,24 @@ class WinnerTakeAllLatent(nn.Module):
 def winners_of(score: Float[Tensor, "B Z"], winners: int) -> Float[Tensor, "B Z"]:
     """Returns one for the `winners` greatest scores of each row, zero for the others."""
     return torch.zeros_like(score).scatter_(-1, score.topk(winners, dim=-1).indices, 1.0)
+
+
+def systematic_winners(
+    rate: Float[Tensor, " Z"], winners: int, num: int, generator: Generator | None = None
+) -> Float[Tensor, "{num} Z"]:
+    """Returns one for `winners` units of each row, zero for the others; a unit wins as often as `rate` says.
+
+    Systematic sampling (Madow 1949): the rates, which add up to `winners`, are laid end to end in a random
+    order, and a comb with teeth one apart is put down at random.
+    """
+    device, dtype = rate.device, rate.dtype
+    order = torch.rand(num, len(rate), generator=generator, device=device).argsort(-1)
+    ends = rate[order].cumsum(-1)
+    ends = ends * (winners / ends[:, -1:])
+    start = torch.rand(num, 1, generator=generator, device=device, dtype=dtype)
+    teeth = start + torch.arange(winners, device=device, dtype=dtype)
+    place = torch.searchsorted(ends, teeth, right=True).clamp_max(len(rate) - 1)
+    return torch.zeros_like(ends).scatter_(-1, order.gather(-1, place), 1.0)
 
 
 TEMPERATURE, LOW, HIGH = 2 / 3, -0.1, 1.1
