@@ -6,6 +6,7 @@ and draws them in `report.html`.
 """
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -21,8 +22,16 @@ from worldmodel.app.compose import Config, UsageError, require, show
 from worldmodel.app.pictures import eventful_windows
 from worldmodel.app.report import write_report
 from worldmodel.app.run import Run, versions
-from worldmodel.app.windows import held_out
-from worldmodel.evaluation.probe import Findings, Probe, doubt, measure, predict_mean, probe_of
+from worldmodel.app.windows import held_out, vehicles_apart
+from worldmodel.evaluation.probe import (
+    NUM_DESCENDED,
+    Findings,
+    Probe,
+    doubt,
+    measure,
+    predict_mean,
+    probe_of,
+)
 from worldmodel.evaluation.statistics import Interval, bootstrap_mean
 from worldmodel.evaluation.verdict import HORIZONS, Answer, by_horizon, differences, judge
 from worldmodel.models import load_model
@@ -49,7 +58,8 @@ def main(config: Config) -> None:
     torch.set_num_threads(config.threads)
     probe = probe_of(load_model(config.checkpoint))
     ensemble = load_ensemble(config, probe)
-    _, clips = held_out(config, probe, num=config.windows)
+    arrange = partial(vehicles_apart, first=NUM_DESCENDED)  # they exchange actions and futures
+    _, clips = held_out(config, probe, num=config.windows, arrange=arrange)
     run = Run.start(config, "check")
     with run.timed("measure"):
         found = measure(

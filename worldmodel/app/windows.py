@@ -1,6 +1,9 @@
 """Held-out windows for the commands that question a trained model."""
 
+from collections.abc import Callable, Sequence
+
 import numpy as np
+from jaxtyping import Int
 
 from worldmodel.app.compose import Config, UsageError, build
 from worldmodel.data import Store
@@ -9,11 +12,21 @@ from worldmodel.data.dataset import WindowDataset
 from worldmodel.evaluation.probe import Probe
 from worldmodel.types import Clip
 
+Batches = Sequence[Int[np.ndarray, " _"]]
+"""Which windows of a data set come together."""
+Arrange = Callable[[Batches, Int[np.ndarray, " W"]], Batches]
+"""Batches, and the vehicle of every window of the data set -> the same windows in another order."""
 
-def held_out(config: Config, probe: Probe, *, num: int) -> tuple[WindowDataset, list[Clip]]:
+
+def held_out(
+    config: Config, probe: Probe, *, num: int, arrange: Arrange | None = None
+) -> tuple[WindowDataset, list[Clip]]:
     """Returns the windows of `config.part`, and batches of `num` of them in random order.
 
     They are drawn as the model expects them.
+
+    Args:
+        arrange: what comes beside what; None leaves it to chance.
 
     Raises:
         UsageError: when the split has no such part, or fewer than two windows in it.
@@ -37,5 +50,45 @@ def held_out(config: Config, probe: Probe, *, num: int) -> tuple[WindowDataset, 
     order = np.random.default_rng(config.seed).permutation(len(dataset))[:num]
     if len(order) < 2:
         raise UsageError(f"{len(order)} window to look at, two are needed; raise windows= or lower stride=")
-    batches = np.array_split(order, -(-len(order) // config.batch_size))
+    vehicle = np.unique(dataset.index[:, :2], axis=0, return_inverse=True)[1].ravel()
+    batches: Batches = np.array_split(order, -(-len(order) // config.batch_size))
+    batches = arrange(batches, vehicle) if arrange else batches
     return dataset, [dataset.collate([dataset[int(i)] for i in batch]) for batch in batches]
+
+
+def vehicles_apart(batches: Batches, vehicle: Int[np.ndarray, " W"], *, first: int) -> Batches:
+    """Swaps windows until those that exchange something are of different vehicles, as far as swaps get.
+
+    Neighbours in a batch do, its last window with its first, and so do the `first` windows of the first batch
+    among themselves. The windows of all batches together, and the sizes of the batches, stay.
+
+    Example:
+        >>> vehicles_apart([np.array([0, 1, 2, 3])], np.array([7, 7, 8, 9]), first=4)
+        [array([3, 1, 2, 0])]
+    """
+    order, ends = np.concatenate(batches), np.cumsum([len(one) for one in batches])[:-1]
+    places = np.split(np.arange(len(order)), ends)
+    rings = [places[0][:first], *places]
+    pairs = np.concatenate([np.stack([ring, np.roll(ring, -1)], axis=1) for ring in rings])
+    while (better := _with_fewer_meetings(order, vehicle, pairs)) is not None:
+        order = better
+    return np.split(order, ends)
+
+
+def _with_fewer_meetings(
+    order: Int[np.ndarray, " N"], vehicle: Int[np.ndarray, " W"], pairs: Int[np.ndarray, "P 2"]
+) -> Int[np.ndarray, " N"] | None:
+    """Swaps two windows so that fewer pairs are of one vehicle; None where no swap does."""
+
+    def meets(one: Int[np.ndarray, " N"]) -> np.ndarray:
+        met: np.ndarray = vehicle[one[pairs[:, 0]]] == vehicle[one[pairs[:, 1]]]
+        return met
+
+    now = meets(order)
+    for here in np.unique(pairs[now]):
+        for there in range(len(order)):
+            swapped = order.copy()
+            swapped[[here, there]] = order[[there, here]]
+            if meets(swapped).sum() < now.sum():
+                return swapped
+    return None
