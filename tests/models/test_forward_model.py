@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from tests.models.factories import HISTORY, HORIZON, SPEC, make_clip, make_obs
+from tests.models.factories import HISTORY, HORIZON, SPEC, make_clip, make_obs, shortened
 from worldmodel.models import ForwardModel, GaussianLatent, masked_mse
 from worldmodel.models.forward_model import Drift
 from worldmodel.models.view import align
@@ -249,6 +249,25 @@ def test_the_drift_that_the_posterior_expects_is_the_decoders() -> None:
         drift = model.drift(steps[:, index], drift)
     torch.testing.assert_close(drift.velocity, expected.velocity)
     torch.testing.assert_close(drift.travelled, expected.travelled)
+
+
+@pytest.mark.parametrize(("horizon", "travelled"), [(10, [1.0, 3.0]), (7, [1.0, 1.8]), (3, [0.6])])
+def test_the_posterior_expects_the_drift_by_the_frame_that_it_sees(
+    horizon: int, travelled: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Core steps of 0.5 s, at 2 and 4 m/s; in the last one the clip may end before the step does."""
+    model = make_model(make_latent()).eval()
+    with torch.no_grad():
+        model.decoder.bias[0] = 1.0  # type: ignore[index]
+    seen: list[float] = []
+
+    def surprise(future: torch.Tensor, newest: torch.Tensor, expected: Drift) -> torch.Tensor:
+        seen.append(float(expected.travelled[:, 0].unique()))
+        return ForwardModel.surprise(model, future, newest, expected)
+
+    monkeypatch.setattr(model, "surprise", surprise)
+    model.infer_latents(shortened(make_clip(), horizon))
+    assert seen == pytest.approx(travelled)
 
 
 def test_nothing_surprises_where_the_future_is_as_expected() -> None:

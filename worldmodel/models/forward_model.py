@@ -402,13 +402,24 @@ class ForwardModel(nn.Module):
         dense = F.interpolate(cells, scale_factor=self.cell, mode="bilinear")
         return pool_over_cars(dense[..., : self.spec.height, : self.spec.width], newest, self.spec)
 
-    def drift(self, hidden: Float[Tensor, "B C H W"], before: Drift, masks: Masks | None = None) -> Drift:
-        """Returns the drift after a core step that led to `hidden`: what `decode` moves the cars by."""
+    def drift(
+        self,
+        hidden: Float[Tensor, "B C H W"],
+        before: Drift,
+        masks: Masks | None = None,
+        *,
+        num_frames: int | None = None,
+    ) -> Drift:
+        """Returns the drift after a core step that led to `hidden`: what `decode` moves the cars by.
+
+        Or that after the first `num_frames` of the step's frames.
+        """
         seen = F.silu(hidden if masks is None else hidden * masks[-1])
         weight, bias = self.decoder.weight[:2], self.decoder.bias
         change = F.conv2d(seen, weight, None if bias is None else bias[:2], padding=1)
         velocity = before.velocity + VELOCITY_SCALE * change
-        return Drift(velocity, before.travelled + velocity * self.step_time)
+        time = (num_frames or self.stride) * self.dt
+        return Drift(velocity, before.travelled + velocity * time)
 
     def _from_posterior(
         self,
@@ -433,7 +444,8 @@ class ForwardModel(nn.Module):
                     drift = self.drift(hidden, drift, masks)
                 no_latent = hidden.new_zeros(len(hidden), self.latent.dim)
                 without = self.advance(hidden, motions[:, index], no_latent, masks)
-                expected = self.drift(without, drift, masks)
+                shown = ends[index] - first - self.stride * index  # frames of the step that the clip has
+                expected = self.drift(without, drift, masks, num_frames=shown)
             seen = self.surprise(futures[:, index, None], memory.newest, expected)
             return self.latent.posterior(hidden, seen, generator)
 
@@ -448,7 +460,7 @@ class ForwardModel(nn.Module):
         """Returns features of a future raster by how it differs from what was expected, car by car.
 
         Args:
-            future: vehicle raster at the end of a core step.
+            future: vehicle raster at the end of a core step, or at the clip's end within it.
             newest: the newest one observed.
             expected: the drift by then.
         """
