@@ -106,6 +106,7 @@ def test_conformal_quantile_by_hand() -> None:
     scores = np.array([5.0, 1.0, 4.0, 2.0, 3.0, 9.0, 7.0, 8.0, 6.0])
     assert conformal_quantile(scores, miss=0.2) == 8.0  # ceil(10 * 0.8) = 8th of 9
     assert conformal_quantile(scores, miss=0.1) == 9.0
+    assert conformal_quantile(scores[:8], miss=0.1) == np.inf  # 1 / miss - 1 are needed
     assert conformal_quantile(scores, miss=0.05) == np.inf  # nine scores cannot promise 95 %
     both = np.stack([scores, 10 * scores], axis=1)
     assert conformal_quantile(both, miss=0.2).tolist() == [8.0, 80.0]
