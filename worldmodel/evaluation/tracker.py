@@ -101,6 +101,6 @@ def draw_carried_on(
         spec: of the rasters.
     """
     poses = comoving_views(state, views.shape[-2], dt).transpose(-3, -2)  # (*B, T, V, 3)
-    seen = relative_pose(poses, views.unsqueeze(-2))
-    boxes = torch.cat([seen, size.unsqueeze(-3).expand(*seen.shape[:-1], 2)], dim=-1)
+    seen = relative_pose(poses, views.unsqueeze(-2)).float()
+    boxes = torch.cat([seen, size.float().unsqueeze(-3).expand(*seen.shape[:-1], 2)], dim=-1)
     return render_boxes(boxes, valid.unsqueeze(-2).expand(boxes.shape[:-1]), spec)
