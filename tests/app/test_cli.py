@@ -92,7 +92,12 @@ def test_agents_that_need_no_checkpoint_instantiate(name: str) -> None:
     [
         (["dmo"], 2, "unknown command 'dmo'; expected one of demo, prepare"),
         (["report"], 2, "of is missing; add of="),
-        (["report", "of=nowhere"], 2, "nowhere holds no report.json"),
+        (
+            ["report", "of=nowhere"],
+            2,
+            "nowhere holds no report.json; give of= the folder of a run that made a ",
+        ),
+        (["plan", "nowhere.pt"], 1, "nowhere.pt: no such file"),
         (["report", "off=nowhere"], 2, "off"),
         (["report", "nowhere"], 2, "'nowhere' is no override; write key=value"),
         (["prepare", "path=nowhere"], 1, "nowhere: no such file or folder"),
@@ -155,3 +160,25 @@ def _assert_targets_exist(node: object) -> None:
     elif isinstance(node, list):
         for part in node:
             _assert_targets_exist(part)
+
+
+def test_what_lies_on_the_search_path_is_found_by_all_that_a_command_composes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "conf" / "agent").mkdir(parents=True)
+    (tmp_path / "conf" / "agent" / "best3.yaml").write_text("best3:\n  _target_: builtins.object\n")
+    searched = f"hydra.searchpath=[file://{tmp_path / 'conf'}]"
+    assert main(["suite", searched, "agent=[best3]", "reference=best3", "factor=[density]", "plan=true"]) == 0
+    assert "best3" in capsys.readouterr().out
+    assert main(["evaluate", searched, "agent=[best4]"]) == 2
+    assert "agent is one of best3, driver, human" in capsys.readouterr().err
+    assert main(["suite", "agent=[best3]", "reference=best3", "factor=[density]", "plan=true"]) == 2
+    assert "agent/best3 does not exist" in capsys.readouterr().err
+
+    def composed(config: object) -> None:
+        assert list(compose("evaluate", ["agent=[best3]"]).agent) == ["best3"]
+        wanted = [sys.executable, "-m", "worldmodel.app.cli", "evaluate", "agent=[best3]", "--cfg", "job"]
+        assert "builtins.object" in subprocess.run(wanted, capture_output=True, text=True, check=True).stdout
+
+    monkeypatch.setattr(worldmodel.app.report, "main", composed)
+    assert main(["report", "of=x", searched]) == 0

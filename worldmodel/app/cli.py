@@ -55,6 +55,20 @@ def _tame_threads() -> None:
 
 def _run(name: str, arguments: list[str]) -> int:
     # Imported here, so that --help does not wait for torch and Hydra.
+    from worldmodel.app.compose import SEARCH, SEARCHPATH
+
+    # What a command composes within, and the processes of its stages, look where it looks.
+    searched = [argument for argument in arguments if argument.startswith(SEARCHPATH)]
+    if not searched:
+        return _start(name, arguments)
+    os.environ[SEARCH] = searched[-1]
+    try:
+        return _start(name, arguments)
+    finally:
+        del os.environ[SEARCH]
+
+
+def _start(name: str, arguments: list[str]) -> int:
     from worldmodel.app.compose import check_numbers, compose, show
 
     at = arguments.index("--cfg") if "--cfg" in arguments else len(arguments)

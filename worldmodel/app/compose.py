@@ -1,8 +1,11 @@
 """Configurations: composed from the package `configs`, checked, and turned into objects."""
 
 import inspect
+import os
+import re
 from collections.abc import Iterator, Sequence
 from importlib.resources import files
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import hydra.utils
@@ -16,6 +19,10 @@ Config: TypeAlias = Any
 """An `omegaconf.DictConfig`; not named so, because its base class makes beartype warn."""
 
 
+SEARCHPATH, SEARCH = "hydra.searchpath=", "WORLDMODEL_SEARCHPATH"
+"""An override, and the variable of the environment that holds it while a command with it runs."""
+
+
 class UsageError(ValueError):
     """The command line asks for something that does not exist."""
 
@@ -23,12 +30,17 @@ class UsageError(ValueError):
 def compose(name: str, overrides: Sequence[str] = ()) -> Config:
     """Returns `configs/<name>.yaml` with the overrides.
 
+    Files are looked for where the command's own `hydra.searchpath=` says, too, also by its stages' processes.
+
     Raises:
         UsageError: with Hydra's message, when an override is unknown or malformed.
     """
+    searched = [os.environ[SEARCH]] if SEARCH in os.environ else []
+    if any(one.startswith(SEARCHPATH) for one in overrides):
+        searched = []
     try:
         with initialize_config_module(config_module="configs", version_base="1.3"):
-            return hydra_compose(config_name=name, overrides=list(overrides))
+            return hydra_compose(config_name=name, overrides=[*searched, *overrides])
     except MissingConfigException as error:
         raise UsageError(f"{error.missing_cfg_file} does not exist{_choices(error)}") from error
     except (HydraException, OmegaConfBaseException) as error:
@@ -124,8 +136,8 @@ def is_for(value: Any, target: Any, name: str) -> bool:
 
 def _choices(error: MissingConfigException) -> str:
     group, _, _ = str(error.missing_cfg_file).rpartition("/")
-    folder = files("configs").joinpath(group)
-    if not group or not folder.is_dir():
-        return ""
-    names = sorted(one.name.removesuffix(".yaml") for one in folder.iterdir() if one.name.endswith(".yaml"))
-    return f"; {group} is one of {', '.join(names)}"
+    more = re.findall(r"path=file://(\S+)", str(error))  # of the search path
+    folders = [files("configs").joinpath(group), *(Path(one) / group for one in more)]
+    found = [one.name for folder in folders if folder.is_dir() for one in folder.iterdir()]
+    names = sorted(name.removesuffix(".yaml") for name in found if name.endswith(".yaml"))
+    return f"; {group} is one of {', '.join(names)}" if group and names else ""

@@ -123,7 +123,8 @@ COMMANDS = {
             ("recording=NAME vehicle=ID frame=N", "the moment; left out, the first that is possible"),
             *RUN,
         ),
-        ("worldmodel plan checkpoint=runs/demo/2026-11-22_10-00-00/model.pt frame=120",),
+        ("worldmodel plan runs/demo/2026-11-22_10-00-00/model.pt frame=120",),
+        takes="checkpoint",
     ),
     "imagine": Command(
         "a grid of futures that a model imagines",

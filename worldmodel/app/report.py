@@ -30,7 +30,10 @@ def main(config: Config) -> None:
     require(config, "of")
     folder = Path(config.of)
     if not (folder / INPUTS).is_file():
-        raise UsageError(f"{folder} holds no {INPUTS}; give of= the folder of a run that made a page")
+        raise UsageError(
+            f"{folder} holds no {INPUTS}; give of= the folder of a run that made a page, of demo, check, "
+            "imagine, probe or suite"
+        )
     inputs = load_inputs((folder / INPUTS).read_text(encoding="utf-8"))
     print(write_atomic(folder / PAGE, render_report(inputs)))
 
