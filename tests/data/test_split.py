@@ -42,7 +42,7 @@ def test_by_time_by_hand() -> None:
         split.check([recording])
     only = split_by_time(recording, val=0.0, test=0.0)
     assert only == Split(train=(Span("a", 0, 200),))
-    with pytest.raises(ValueError, match="leave nothing of 200 frames for training"):
+    with pytest.raises(ValueError, match=r"a: val=0.5, .* leave nothing of 200 frames for training; lower"):
         split_by_time(recording, val=0.5, test=0.5)
 
 

@@ -1,5 +1,7 @@
 """Checkpoints: self-contained, atomic, refused with a reason."""
 
+import importlib
+import sys
 from pathlib import Path
 from typing import BinaryIO
 
@@ -69,6 +71,23 @@ def test_refuses_missing_truncated_and_foreign_files(tmp_path: Path) -> None:
     torch.save({"weights": torch.zeros(2)}, tmp_path / "foreign.ckpt")
     with pytest.raises(CheckpointError, match="not a model of ours"):
         load_forward_model(tmp_path / "foreign.ckpt")
+
+
+def test_names_a_class_that_is_not_there_and_the_file_in_a_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = "import torch\nclass Box(torch.nn.Module):\n    config = {'_target_': 'my_own_boxes.Box'}\n"
+    (tmp_path / "my_own_boxes.py").write_text(code)
+    (tmp_path / "run").mkdir()
+    with monkeypatch.context() as patch:
+        patch.syspath_prepend(tmp_path)
+        save_model(importlib.import_module("my_own_boxes").Box(), tmp_path / "run" / "model.pt")
+        assert type(load_model(tmp_path / "run" / "model.pt")).__name__ == "Box"
+    monkeypatch.delitem(sys.modules, "my_own_boxes")
+    with pytest.raises(CheckpointError, match=r"holds a my_own_boxes.Box, which cannot be .*PYTHONPATH"):
+        load_model(tmp_path / "run" / "model.pt")
+    with pytest.raises(CheckpointError, match=r"run: is a folder; did you mean .*run/model.pt\?"):
+        load_model(tmp_path / "run")
 
 
 def test_refuses_to_build_anything_but_modules(tmp_path: Path) -> None:

@@ -128,7 +128,8 @@ def split_by_time(recording: Recording, *, val: float = 0.15, test: float = 0.15
     name = recording.name
     if train_last <= 0:
         raise ValueError(
-            f"val={val}, test={test}, gap={gap} s leave nothing of {frames} frames for training; lower them"
+            f"{name}: val={val}, test={test}, gap={gap} s leave nothing of {frames} frames for training; "
+            "lower them, or leave this recording out"
         )
     split = Split(
         train=(Span(name, 0, train_last),),

@@ -60,6 +60,8 @@ def load_model(path: str | Path, *, device: str = "cpu", spec: RasterSpec | None
     try:
         module = build(content["config"])
         module.load_state_dict(content["state_dict"])
+    except ModuleNotFoundError as error:
+        raise CheckpointError(path, str(error)) from error
     except (KeyError, TypeError, ValueError, RuntimeError, AttributeError, ImportError) as error:
         raise CheckpointError(
             path, f"its config and weights do not fit this version of the code ({error})"
@@ -102,6 +104,9 @@ def read_checkpoint(path: str | Path, *, device: str = "cpu") -> dict[str, Any]:
     Raises:
         CheckpointError: missing, truncated or foreign file, or one of a newer version.
     """
+    if Path(path).is_dir():
+        meant = " or ".join(str(one) for one in sorted(Path(path).glob("*.pt"))) or "a file in another one"
+        raise CheckpointError(path, f"is a folder; did you mean {meant}?")
     if not Path(path).is_file():
         raise CheckpointError(path, "no such file; train a model with `worldmodel train` first")
     try:
@@ -141,7 +146,13 @@ def build(config: Any) -> Any:
     if "_target_" not in config:
         return {key: build(part) for key, part in config.items()}
     module, _, name = config["_target_"].rpartition(".")
-    target = getattr(importlib.import_module(module), name)
+    try:
+        target = getattr(importlib.import_module(module), name)
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            f"holds a {config['_target_']}, which cannot be imported ({error}); put its folder on PYTHONPATH",
+            name=error.name,
+        ) from error
     kwargs = {key: build(part) for key, part in config.items() if key != "_target_"}
     if target is RasterSpec:
         kwargs["channels"] = tuple(Channel[name] for name in kwargs["channels"])
