@@ -116,13 +116,18 @@ def test_interrupted_or_terminated_a_training_says_how_to_go_on(
     assert train(store, tmp_path / "run") == 0
 
 
-def test_the_best_weights_are_kept_where_that_is_asked_for(store: Path, tmp_path: Path) -> None:
+def test_the_best_weights_are_kept_where_that_is_asked_for(
+    store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert train(store, tmp_path, "validation.keep=best", "phases.1.num_steps=1", "loader.ahead=2") == 0
     scores = dict(read_metrics(tmp_path / "metrics/deterministic/metrics.csv")["val/mse"])
     extra = read_checkpoint(tmp_path / "model_deterministic.pt")["extra"]
     assert extra["best_score"] == min(scores.values())
     assert scores[extra["best_step"] - 1] == extra["best_score"]
     assert extra["steps"] == 8
+    (said,) = (line for line in capsys.readouterr().err.splitlines() if "deterministic: 8 steps" in line)
+    errors = dict(read_metrics(tmp_path / "metrics/deterministic/metrics.csv")[LOSS])
+    assert f"train/error {errors[7]:.4g}, val/mse {scores[7]:.4g}" in said
 
 
 def test_every_phase_has_its_own_latent(store: Path, tmp_path: Path) -> None:
@@ -198,6 +203,19 @@ def test_what_cannot_be_trained_is_refused(
 ) -> None:  # fmt: skip
     assert train(store, tmp_path, *overrides) == code
     assert message in capsys.readouterr().err
+
+
+def test_a_validation_part_that_is_too_short_may_be_left_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recording = make_recording(seed=1, name="road", num_vehicles=5, num_frames=60)
+    split = Split(train=(Span("road", 0, 16),), val=(Span("road", 20, 33),))  # windows have 14 frames
+    save_store([recording], split, tmp_path / "store")
+    one = ["phases.0.num_steps=1", "phases.1.num_steps=1"]
+    assert train(tmp_path / "store", tmp_path / "run", *one) == 1
+    assert "val: no window of" in (error := capsys.readouterr().err)
+    assert "or train without validation: validation.every=null" in error
+    assert train(tmp_path / "store", tmp_path / "other", *one, "validation.every=null") == 0
 
 
 def start(store: Path, run: Path, *overrides: str) -> "subprocess.Popen[str]":

@@ -56,11 +56,14 @@ def train_phase(
         What to keep beside the weights.
 
     Raises:
-        ValueError: the best weights are to be kept, but there is nothing to validate on.
+        ValueError: the best weights are to be kept, but there is nothing to validate on; or no window fits
+            into what there is.
     """
     is_validated = bool(config.validation.every and module.split.val)
     if config.validation.keep == "best" and not is_validated:
         raise ValueError("validation.keep=best needs validation.every=STEPS and a split with a part `val`")
+    if is_validated:
+        _check_validation(module)
     state = TrainingState.read(run.folder / STATE, phase.name)
     budget = TimeBudget(None if config.seconds is None else config.seconds * phase.share)
     best = KeepBest(model, monitor=config.validation.monitor)
@@ -91,11 +94,28 @@ def train_phase(
         if end.code:  # what Lightning makes of Ctrl-C; of SIGTERM it makes one without a code
             raise KeyboardInterrupt from end
         raise
-    run.console.print(f"[dim]phase {phase.name}: {trainer.global_step} steps, {budget.used:.1f} s[/dim]")
+    said = [f"{trainer.global_step} steps", f"{budget.used:.1f} s", *_newest(trainer)]
+    run.console.print(f"[dim]phase {phase.name}: {', '.join(said)}[/dim]", highlight=False, soft_wrap=True)
     kept = {"phase": phase.name, "steps": int(trainer.global_step), "seed": config.seed}
     if config.validation.keep == "best" and best.restore():
         kept |= {"best_step": best.step, "best_score": best.score}
     return kept
+
+
+def _newest(trainer: lightning.Trainer) -> list[str]:
+    """Returns the newest error in training, and all that was validated, as text."""
+    return [
+        f"{name} {float(value):.4g}"
+        for name, value in sorted(trainer.callback_metrics.items())
+        if name in ("train/error", "train/loss") or name.startswith("val/")
+    ]
+
+
+def _check_validation(module: TrafficDataModule) -> None:
+    try:
+        module.dataset("val")
+    except ValueError as error:
+        raise ValueError(f"{error}; or train without validation: validation.every=null") from error
 
 
 def make_trainer(
