@@ -10,6 +10,13 @@ import torch.multiprocessing as mp
 
 from tests.models.factories import HISTORY, SPEC, make_clip
 from worldmodel.models import CoupledModel, masked_bce
+from worldmodel.models.latent import (
+    CodeBank,
+    EmaCodebook,
+    SpikeAndSlab,
+    VectorQuantisedLatent,
+    WinnerTakeAllLatent,
+)
 from worldmodel.models.loss import occupancy_loss
 from worldmodel.training import CoupledModule
 from worldmodel.training.distributed import mean_over_processes
@@ -96,6 +103,46 @@ def test_two_processes_have_the_coupled_models_exact_loss(tmp_path: Path) -> Non
     torch.testing.assert_close(found, loss_and_gradient(module, clip))
     halves = [module.loss(clip[rows])[0].item() for rows in (slice(0, 2), slice(2, 4))]
     assert abs(sum(halves) / 2 - found[0].item()) > 1e-3  # the mean of the two means is another number
+
+
+def remember(rows: slice) -> list[dict[str, torch.Tensor]]:
+    """Returns what each part that remembers does of two batches of four, given these rows of them."""
+    torch.manual_seed(0)
+    slab, bank, codebook = SpikeAndSlab(3, decay=0.5), CodeBank(3, size=6), EmaCodebook(2, 3, decay=0.5)
+    quantised = VectorQuantisedLatent(2, 2, codebook=EmaCodebook(4, 3), decay=0.5)
+    winners = WinnerTakeAllLatent(2, 2, dim=6, winners=2, decay=0.5)
+    generator = torch.Generator().manual_seed(1)
+    for _ in range(2):
+        z, maps = (
+            torch.randn(ROWS, 3, generator=generator),
+            torch.randn(2, ROWS, 2, 8, 8, generator=generator),
+        )
+        bank.observe(z[rows])
+        slab.observe(z[rows])
+        codebook.observe(z[rows], torch.tensor([0, 0, 1, 0])[rows])  # no code is dead
+        quantised.posterior(maps[0, rows], maps[1, rows])
+        logits = winners.head.bias.data.copy_(torch.tensor([0.0, 500.0, 0.0, 0.0, 0.0, 0.0]))
+        logits[2 if rows.start else 3] = 400.0  # the first rows and the others have winners of their own
+        winners.posterior(maps[0, rows], maps[1, rows])
+    return [dict(one.named_buffers()) for one in (slab, bank, codebook, quantised, winners)]
+
+
+def work_memory(rank: int, folder: str) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2)
+    torch.save(remember(slice(rank * ROWS // 2, (rank + 1) * ROWS // 2)), Path(folder) / f"{rank}.pt")
+    dist.destroy_process_group()
+
+
+def test_what_latents_remember_is_of_all_processes(tmp_path: Path) -> None:
+    """Whole batches in one process, halves in each of two: the same memories in all of them."""
+    mp.start_processes(work_memory, args=(str(tmp_path),), nprocs=2, start_method="fork")
+    one, other = (torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2))
+    *expected, _ = remember(slice(0, ROWS))
+    for found in (one, other):
+        torch.testing.assert_close(found[:-1], expected)
+        won = torch.tensor([0.0, 1.0, 0.5, 0.5, 0.0, 0.0])
+        torch.testing.assert_close(found[-1]["usage"], won + (1 / 3 - won) / 4)  # two steps of decay 1/2
 
 
 def test_a_single_process_counts_alone() -> None:

@@ -9,6 +9,7 @@ from jaxtyping import Float, Int
 from torch import Generator, Tensor, nn
 
 from worldmodel.models.latent.base import LatentSample, map_encoder
+from worldmodel.nn.distributed import gather
 from worldmodel.nn.gaussian import free_bits_kl
 
 
@@ -221,8 +222,8 @@ class VectorQuantisedLatent(nn.Module):
         commitment = (encoded - code.detach()).square().sum(-1)
         penalty = self.weight * (self.commitment * commitment + self.codebook.loss(encoded.detach(), code))
         if self.training:
-            share = F.one_hot(index, len(self.usage)).to(self.usage.dtype).mean(0)
-            self.usage.lerp_(share, 1 - self.decay)
+            chosen = gather(F.one_hot(index, len(self.usage)).to(self.usage.dtype))
+            self.usage.lerp_(chosen.mean(0), 1 - self.decay)
             self.codebook.observe(encoded.detach(), index, generator)
         return LatentSample(encoded + (code - encoded).detach(), penalty)
 
@@ -265,11 +266,11 @@ class EmaCodebook(nn.Module):
     ) -> None:
         """Moves the codes towards the encodings that chose them."""
         num = len(self.codes)
-        encoded = encoded.to(self.codes.dtype)
-        chosen = F.one_hot(index, num).to(encoded.dtype) / len(index)  # (B, num)
+        encoded = gather(encoded.to(self.codes.dtype))
+        chosen = gather(F.one_hot(index, num).to(encoded.dtype)) / len(encoded)  # (B, num)
         self.share.lerp_(chosen.sum(0), 1 - self.decay)
         self.total.lerp_((chosen.T @ encoded).to(self.total.dtype), 1 - self.decay)
-        row = torch.randint(len(index), (num,), generator=generator, device=encoded.device)
+        row = torch.randint(len(encoded), (num,), generator=generator, device=encoded.device)
         is_dead = (self.share < 0.1 / num).unsqueeze(-1)
         moved = self.total / self.share.clamp_min(1e-8).unsqueeze(-1)
         self.codes.copy_(torch.where(is_dead, encoded[row], moved))

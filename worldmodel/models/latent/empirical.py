@@ -1,7 +1,7 @@
 """Priors for latents that define none: they remember what the posterior has produced while training.
 
 Called with a hidden map they draw from it; `observe` shows them a batch. What they know is in buffers, so
-checkpoints hold it.
+checkpoints hold it. Where several processes train together, each observes the batches of all.
 """
 
 from typing import Any, Protocol, runtime_checkable
@@ -9,6 +9,8 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from jaxtyping import Float
 from torch import Generator, Tensor, nn
+
+from worldmodel.nn.distributed import gather
 
 
 @runtime_checkable
@@ -68,7 +70,7 @@ class SpikeAndSlab(nn.Module):
 
     @torch.no_grad()
     def observe(self, z: Float[Tensor, "B Z"]) -> None:
-        z = z.to(self.first.dtype)
+        z = gather(z.to(self.first.dtype))
         self.total.mul_(self.decay).add_(1.0)
         self.active.mul_(self.decay).add_((z != 0).to(z.dtype).mean(0))
         self.first.mul_(self.decay).add_(z.mean(0))
@@ -103,7 +105,7 @@ class CodeBank(nn.Module):
 
     @torch.no_grad()
     def observe(self, z: Float[Tensor, "B Z"]) -> None:
-        latest = z[-self.size :].to(self.codes.dtype)
+        latest = gather(z.to(self.codes.dtype))[-self.size :]
         place = (self.count + torch.arange(len(latest), device=z.device)) % self.size
         self.codes[place] = latest
         self.count.add_(len(latest))

@@ -10,6 +10,7 @@ from torch import Generator, Tensor, nn
 from worldmodel.models.latent.base import LatentSample, map_encoder
 from worldmodel.models.latent.discrete import categorical_kl, perturb
 from worldmodel.models.latent.empirical import EmpiricalPrior, SpikeAndSlab
+from worldmodel.nn.distributed import gather
 from worldmodel.nn.regulariser import config_of
 from worldmodel.nn.sparse import fista, lasso_energy, soft_threshold, unit_columns
 
@@ -248,7 +249,7 @@ class WinnerTakeAllLatent(nn.Module):
         chance = self.winners * logits.softmax(-1)
         won = winners_of(perturb(logits, generator), self.winners)
         if self.training:
-            self.usage.lerp_(won.to(self.usage.dtype).mean(0), 1 - self.decay)
+            self.usage.lerp_(gather(won.to(self.usage.dtype)).mean(0), 1 - self.decay)
         kl = categorical_kl(logits, torch.zeros_like(logits))
         return LatentSample(won + chance - chance.detach(), self.beta * kl)
 
