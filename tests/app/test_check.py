@@ -238,7 +238,7 @@ def test_a_latent_without_limit_is_found_too_free_by_descent() -> None:
     names = ("image", "state", "action", "view", "covered", "size", "road", "origin")
     clip = replace(clips[0], **{name: torch.cat([getattr(one, name) for one in clips]) for name in names})
     model = make_free_model(clip, num_steps=90)
-    guessed, descended = (find(model, [clip], gap_steps=steps) for steps in (0, 20))
+    guessed, descended = (find(model, [clip], gap_steps=steps) for steps in (0, 160))
     assert guessed.gap is not None and not guessed.gap.is_flat
     assert judge_latent(descended).verdict.startswith("too free")
 
