@@ -143,6 +143,15 @@ def test_what_a_command_raises_becomes_a_code(
     assert message in capsys.readouterr().err
 
 
+def test_an_exit_with_a_code_of_its_own_is_no_interruption(monkeypatch: pytest.MonkeyPatch) -> None:
+    def leave(config: object) -> None:
+        raise SystemExit(3)
+
+    monkeypatch.setattr(worldmodel.app.report, "main", leave)
+    with pytest.raises(SystemExit, match="3"):
+        main(["report", "of=x"])
+
+
 def test_debugging_shows_the_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLDMODEL_DEBUG", "1")
     with pytest.raises(UsageError):

@@ -34,9 +34,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     try:
         return _run(name, rest)
-    except (KeyboardInterrupt, SystemExit) as end:  # Lightning's word for SIGTERM is a SystemExit
-        code = 130 if isinstance(end, KeyboardInterrupt) else 143
-        return _fail(f"interrupted; what {name} had finished is kept", code)
+    except KeyboardInterrupt:
+        return _fail(f"interrupted; what {name} had finished is kept", 130)
+    except SystemExit as end:  # without a code it is Lightning's word for SIGTERM
+        if end.code:
+            raise
+        return _fail(f"interrupted; what {name} had finished is kept", 143)
     except Exception as error:
         if os.environ.get("WORLDMODEL_DEBUG") == "1":
             raise
