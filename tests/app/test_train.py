@@ -103,7 +103,7 @@ def test_interrupted_or_terminated_a_training_says_how_to_go_on(
     number: signal.Signals, code: int, store: Path, tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
-    before = signal.getsignal(signal.SIGINT)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in a shell's background
     kill_at(monkeypatch, 6, lambda: os.kill(os.getpid(), number))
     try:
         assert train(store, tmp_path / "run") == code
