@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+import wandb
 
 from worldmodel.app.cli import main
 from worldmodel.app.report import load_inputs
@@ -39,5 +40,8 @@ def test_the_demo_goes_the_whole_way(tmp_path: Path, capsys: pytest.CaptureFixtu
 def test_wandb_writes_its_files_without_a_network(tmp_path: Path) -> None:
     small = ["seconds=4", "threads=1", "logger=wandb", "loader.batch_size=2", f"run={tmp_path}"]
     assert main(["train", *small]) == 0
-    assert list((tmp_path / "wandb").glob("offline-run-*/run-*.wandb"))
+    wandb.teardown()  # writes the rest, as the end of the process does
+    logs = [path.read_bytes() for path in (tmp_path / "wandb").glob("offline-run-*/run-*.wandb")]
+    assert len(logs) == 2  # a run for each phase, with the configuration
+    assert all(b"train/error" in log and b"weight_decay" in log for log in logs)
     assert (tmp_path / "metrics" / "deterministic" / "metrics.csv").exists()

@@ -9,6 +9,7 @@ import torch
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 
 from worldmodel.app.compose import Config, UsageError, build
+from worldmodel.app.loggers import make_loggers
 from worldmodel.app.progress import TrainingBar
 from worldmodel.app.run import Run
 from worldmodel.data import Store
@@ -144,7 +145,7 @@ def _trainer(
         max_epochs=-1,
         max_steps=num_steps,
         gradient_clip_val=1.0,
-        logger=[build(one) for one in config.logger.values()],
+        logger=make_loggers(config),
         log_every_n_steps=config.log_every,
         check_val_every_n_epoch=None,
         val_check_interval=config.validation.every if is_validated else num_steps,

@@ -18,6 +18,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from worldmodel.app.compose import Config, UsageError, build, require, show, with_values
 from worldmodel.app.evaluate import check_loaded
+from worldmodel.app.loggers import make_loggers
 from worldmodel.app.run import Run
 from worldmodel.app.train_policy import CRASH, FAILURE, POLICY, Driver, driver
 from worldmodel.atomic import replacing
@@ -125,8 +126,7 @@ class Loop:
     def __init__(self, config: Config, run: Run, training: Any, *, budget: Budget, best: KeepBest) -> None:
         self.run, self.training, self.budget, self.best = run, training, budget, best
         self.drive_every, self.save_every = config.drive.every, config.save_every
-        told = with_values(config, run=str(run.folder))
-        self.loggers = [build(one) for one in told.logger.values()]
+        self.loggers = make_loggers(with_values(config, run=str(run.folder)))
         self.driven = self.saved = 0.0  # when [s]
 
     def until_over(self, drive: Driver | None) -> None:
