@@ -7,17 +7,11 @@ import pytest
 import torch
 
 from tests.app.factories import save_model, save_small_store
+from worldmodel.app.agents import key_of, weights_of, with_aliases
 from worldmodel.app.cli import main
 from worldmodel.app.compose import UsageError, compose
-from worldmodel.app.evaluate import (
-    check_agents,
-    check_pairs,
-    key_of,
-    make_course,
-    raster_overrides,
-    weights_of,
-    with_aliases,
-)
+from worldmodel.app.course import make_course
+from worldmodel.app.precheck import check_agents, check_pairs, raster_overrides
 from worldmodel.app.source import held_out_block, shipped_for_training
 from worldmodel.evaluation.table import read_episodes
 from worldmodel.models import ForwardModel, save_forward_model

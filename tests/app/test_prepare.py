@@ -8,7 +8,7 @@ import pytest
 
 from worldmodel.app.cli import main
 from worldmodel.app.compose import build, compose
-from worldmodel.app.evaluate import make_course
+from worldmodel.app.course import make_course
 from worldmodel.data import load_store
 from worldmodel.evaluation.table import read_episodes
 

@@ -9,9 +9,9 @@ from omegaconf import OmegaConf
 
 from planners import NoAction
 from tests.app.factories import save_small_store
+from worldmodel.app.agents import needed_by
 from worldmodel.app.cli import main
 from worldmodel.app.compose import UsageError, build, compose, targets, with_objects
-from worldmodel.app.evaluate import needed_by
 from worldmodel.data import Span, Split, save_store
 from worldmodel.evaluation.table import read_episodes
 from worldmodel.evaluation.truth import Truth

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from worldmodel.app.agents import with_aliases
 from worldmodel.app.cli import main
 from worldmodel.app.compose import UsageError, compose
-from worldmodel.app.evaluate import with_aliases
 from worldmodel.app.results import _plain as plain
 from worldmodel.app.results import chosen, describe, describe_plan
 from worldmodel.app.results_table import as_csv, as_markdown, driving_rows, prediction_rows, read_drives

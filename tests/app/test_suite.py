@@ -13,7 +13,7 @@ from tests.app.test_results import make_row
 from worldmodel.app import suite
 from worldmodel.app.cli import main
 from worldmodel.app.compose import build, compose
-from worldmodel.app.evaluate import Course
+from worldmodel.app.course import Course
 from worldmodel.app.reenact import Driven, read_drives, reenact
 from worldmodel.app.suite_scene import choose_egos, keep_scenes, protocol_of, scenario_of, scene_folder
 from worldmodel.app.suite_table import Drives, as_markdown, level_rows

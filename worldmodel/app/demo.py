@@ -10,6 +10,7 @@ import torch
 
 from worldmodel.app import evaluate, pictures, prediction
 from worldmodel.app.compose import Config, build, show, with_values
+from worldmodel.app.course import Course, make_course
 from worldmodel.app.report import write_report
 from worldmodel.app.run import Run, peak_memory, versions
 from worldmodel.app.train import CHECKPOINT, fit
@@ -30,7 +31,7 @@ def main(config: Config) -> None:
     run = Run.start(config, "demo")
     config = with_values(config, run=str(run.folder), checkpoint=str(run.folder / CHECKPOINT))
     with run.timed("load"):
-        course = evaluate.make_course(config)
+        course = make_course(config)
     demo = Demo(config, run, course)
     run.stage("train", lambda: fit(config, run), files=(CHECKPOINT, *map(model_file, PHASES)))
     run.stage("predict", demo.predict, files=(SCORES,))
@@ -44,7 +45,7 @@ def main(config: Config) -> None:
 class Demo:
     """The stages after the training; each reads what the earlier ones left in the run folder."""
 
-    def __init__(self, config: Config, run: Run, course: evaluate.Course) -> None:
+    def __init__(self, config: Config, run: Run, course: Course) -> None:
         self.config, self.run, self.course = config, run, course
 
     def predict(self) -> None:
@@ -236,7 +237,7 @@ def comparisons(summary: Mapping[str, Any]) -> tuple[Comparison, ...]:
     )
 
 
-def describe(course: evaluate.Course, summary: Mapping[str, Any]) -> str:
+def describe(course: Course, summary: Mapping[str, Any]) -> str:
     """Returns what an episode is, in words."""
     one = course.protocol
     vehicles = len({(episode.recording, episode.vehicle_id) for episode in course.episodes})

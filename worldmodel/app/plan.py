@@ -9,7 +9,8 @@ from rich.console import Console
 from rich.table import Table
 
 from worldmodel.app.compose import Config, UsageError, build, with_objects
-from worldmodel.app.evaluate import Course, check_agents, make_course
+from worldmodel.app.course import Course, make_course
+from worldmodel.app.precheck import check_agents
 from worldmodel.app.run import Run
 from worldmodel.evaluation.protocol import Episode
 from worldmodel.evaluation.suite import to_obs

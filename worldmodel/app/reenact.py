@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow.parquet as pq
 from jaxtyping import Float, Int
 
-from worldmodel.app.evaluate import Course
+from worldmodel.app.course import Course
 from worldmodel.evaluation.fault import Fault, fault_of_tracks
 from worldmodel.evaluation.truth import Others
 from worldmodel.scene import Recording, Tracks

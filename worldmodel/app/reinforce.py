@@ -17,8 +17,8 @@ from omegaconf import OmegaConf
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from worldmodel.app.compose import Config, UsageError, build, require, show, with_values
-from worldmodel.app.evaluate import check_loaded
 from worldmodel.app.loggers import make_loggers
+from worldmodel.app.precheck import check_loaded
 from worldmodel.app.run import Run
 from worldmodel.app.train_policy import CRASH, FAILURE, POLICY, Driver, driver
 from worldmodel.atomic import replacing

@@ -15,8 +15,8 @@ from omegaconf import OmegaConf
 from rich.console import Console
 
 from worldmodel.app import suite_report
+from worldmodel.app.agents import CHECKPOINTS, key_of, with_aliases
 from worldmodel.app.compose import Config, UsageError, compose
-from worldmodel.app.evaluate import CHECKPOINTS, key_of, with_aliases
 from worldmodel.app.pipeline import Outcome, Pipeline
 from worldmodel.app.results import HYDRA, chosen, describe, describe_plan, process, quiet
 from worldmodel.app.results_table import as_csv

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from worldmodel.app.compose import compose
-from worldmodel.app.evaluate import Course, make_course
+from worldmodel.app.course import Course, make_course
 from worldmodel.app.reenact import read_drives as read_actions
 from worldmodel.app.reenact import reenact
 from worldmodel.app.results_table import gain_cell, markdown_table, named, rate_cell

@@ -16,8 +16,8 @@ import numpy as np
 import torch
 from omegaconf import OmegaConf
 
+from worldmodel.app.agents import needed_by
 from worldmodel.app.compose import Config, UsageError, build, show, with_values
-from worldmodel.app.evaluate import needed_by
 from worldmodel.app.phase import STATE, datamodule, train_phase
 from worldmodel.app.run import Run
 from worldmodel.data import Store
