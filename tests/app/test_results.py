@@ -13,7 +13,14 @@ from worldmodel.app.cli import main
 from worldmodel.app.compose import UsageError, compose
 from worldmodel.app.results import _plain as plain
 from worldmodel.app.results import chosen, describe, describe_plan
-from worldmodel.app.results_table import as_csv, as_markdown, driving_rows, prediction_rows, read_drives
+from worldmodel.app.results_table import (
+    as_csv,
+    as_markdown,
+    driving_rows,
+    pictures,
+    prediction_rows,
+    read_drives,
+)
 from worldmodel.app.stage import Stage, expand, fill, stage_of
 from worldmodel.evaluation import EpisodeResult
 from worldmodel.evaluation.table import write_tables
@@ -121,6 +128,8 @@ def test_rows_pool_seeds_and_compare_in_pairs(tmp_path: Path) -> None:
         pytest.approx(0.7848, abs=1e-4),
     )
 
+    (picture,) = pictures([base, row]).items()
+    assert picture[0] == "driving" and picture[1].startswith(b"\x89PNG")
     text = as_markdown([base, row], [])
     assert "## Driving on c" in text and "| mpur | both | 2 x 8 | 93.8 [" in text
     lines = as_csv([base, row]).splitlines()

@@ -231,8 +231,9 @@ COMMANDS = {
     "results": Command(
         "the whole table of results, in about three hours",
         "Trains every model and policy of docs/results.md, drives and scores them, and writes results.md,\n"
-        "results.csv and results.json. Each stage is a command with a run folder below run=; killed and\n"
-        "started again, it goes on, and does again only what depends on something that has changed.",
+        "results.csv, results.json and a picture of each table. Each stage is a command with a run folder\n"
+        "below run=; killed and started again, it goes on, and does again only what depends on something\n"
+        "that has changed.",
         (
             ("profile=full", "or quick (five minutes), core, alone, encoders"),
             ("scale=1.0", "times the time of every training"),

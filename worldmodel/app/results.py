@@ -16,7 +16,14 @@ from omegaconf import OmegaConf
 
 from worldmodel.app.compose import Config, UsageError, compose
 from worldmodel.app.pipeline import Outcome, Pipeline
-from worldmodel.app.results_table import as_csv, as_markdown, driving_rows, prediction_rows, read_drives
+from worldmodel.app.results_table import (
+    as_csv,
+    as_markdown,
+    driving_rows,
+    pictures,
+    prediction_rows,
+    read_drives,
+)
 from worldmodel.app.run import versions, write_atomic
 from worldmodel.app.stage import Stage, expand, stage_of
 from worldmodel.evaluation.table import write_summary
@@ -26,7 +33,7 @@ HYDRA = Lock()
 
 
 def main(config: Config) -> None:
-    """Runs what is missing and writes `results.md`, `results.csv` and `results.json`.
+    """Runs what is missing; writes `results.md`, `.csv`, `.json` and a picture of each table.
 
     Raises:
         ValueError: a stage failed; what could be made without it is made.
@@ -126,6 +133,8 @@ def write_tables(
     }
     write_summary(folder / "results.json", {"driving": driving, "prediction": prediction, "made": made})
     write_atomic(folder / "results.csv", as_csv([*driving, *prediction]))
+    for table, picture in pictures(driving).items():
+        write_atomic(folder / f"{table}.png", picture)
     write_atomic(folder / "results.md", _page(config, as_markdown(driving, prediction), made))
 
 

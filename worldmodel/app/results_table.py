@@ -1,4 +1,4 @@
-"""The tables of `worldmodel results`, from what its stages left: rows, then Markdown, CSV and JSON.
+"""The tables of `worldmodel results`, from what its stages left: rows, then Markdown, CSV, JSON and PNG.
 
 A row is an agent, what it was trained on and what it was tested on; the seeds of an agent, driven under names
 that end in `_sN`, are one row.
@@ -20,6 +20,7 @@ from worldmodel.app.stage import Stage
 from worldmodel.evaluation.episode import EpisodeResult
 from worldmodel.evaluation.statistics import Interval, bootstrap_seeds, clustered_wilson
 from worldmodel.evaluation.table import SIDES, read_episodes
+from worldmodel.viz import Rate, rate_picture
 
 RATES = ("safe", "success")
 PREDICTION_METRICS = ("mse_over_copy", "iou", "sharpness")
@@ -172,6 +173,25 @@ def as_markdown(driving: Sequence[Mapping[str, Any]], prediction: Sequence[Mappi
         rows = [row for row in prediction if row["test"] == test]
         parts.append(f"## Prediction on {test}\n\n{_prediction_table(rows)}")
     return "\n\n".join(parts) + "\n"
+
+
+def pictures(driving: Sequence[Mapping[str, Any]]) -> dict[str, bytes]:
+    """Returns a PNG for each table: how often agents succeed on each test; what has learnt stands out."""
+    found = {}
+    for table in dict.fromkeys(row["table"] for row in driving):
+        rows = [row for row in driving if row["table"] == table]
+        several = len({row["trained_on"] for row in rows if row["trained_on"]}) > 1
+        panels: dict[str, dict[str, Rate]] = {}
+        for row in rows:
+            ends = (row[f"success{end}"] for end in ("", "_low", "_high"))
+            panels.setdefault(f"success on {row['test']}", {})[_label(row, several)] = Rate(*ends)
+        learnt = {_label(row, several) for row in rows if row["trained_on"]}
+        found[table] = rate_picture(panels, highlight=learnt)
+    return found
+
+
+def _label(row: Mapping[str, Any], is_said: bool) -> str:
+    return f"{row['agent']}, {row['trained_on']}" if is_said and row["trained_on"] else row["agent"]
 
 
 def _driving_table(rows: Sequence[Mapping[str, Any]]) -> str:

@@ -8,6 +8,7 @@ from worldmodel.viz.future import Future, doubt_grid, future_frames, future_grid
 from worldmodel.viz.layout import encode_png, grid, stack, write_text
 from worldmodel.viz.level_chart import Levels, level_chart, level_picture
 from worldmodel.viz.panel import Panel, panel_grid
+from worldmodel.viz.rate_picture import rate_picture
 from worldmodel.viz.report import AgentResult, Comparison, Media, ReportInputs, Section, Table, render_report
 from worldmodel.viz.video import decode_video, encode_video
 from worldmodel.viz.world import Camera, Ego, EpisodeView, RoadPainter, episode_frames, world_view
@@ -47,6 +48,7 @@ __all__ = [
     "paint_raster",
     "panel_grid",
     "rate_chart",
+    "rate_picture",
     "render_report",
     "scene_map",
     "stack",
