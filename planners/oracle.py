@@ -61,7 +61,7 @@ class OracleHidden(Indexed):
 
 
 class OracleWorld:
-    """A `WorldModel` that simulates; for the CPU.
+    """A `WorldModel` that simulates, on the CPU, wherever the observation is.
 
     Its rasters are drawn in the co-moving frame, so that the gradient of a cost runs through the ego's pose;
     how the others would react to a slightly different action does not enter the gradient, only the cost.
@@ -140,7 +140,7 @@ class OracleWorld:
         """The vehicles in the planning frame."""
         state, drivers = hidden.traffic.state, hidden.traffic.drivers
         pose = torch.stack([state.x, state.y, state.heading], dim=-1).numpy()
-        world = torch.from_numpy(hidden.traffic.curve.to_world(pose))
+        world = torch.from_numpy(hidden.traffic.curve.to_world(pose)).to(hidden.origin.device)
         local = relative_pose(world, hidden.origin.double()[:, None])
         return torch.cat([local, torch.stack([drivers.length, drivers.width], dim=-1).to(local)], dim=-1)
 
@@ -148,7 +148,7 @@ class OracleWorld:
         self, boxes: Float[Tensor, "B T V 5"], hidden: OracleHidden, view: Float[Tensor, "B T 3"]
     ) -> Float[Tensor, "B T 1 H W"]:
         """The others as seen from the views; those who are out of sight are not even tried."""
-        valid = hidden.traffic.state.valid.scatter(1, hidden.traffic.ego[:, None], False)
+        valid = hidden.traffic.state.valid.scatter(1, hidden.traffic.ego[:, None], False).to(boxes.device)
         seen = relative_pose(boxes, view[:, :, None].to(boxes)).to(view)
         sight = math.hypot(self.spec.height, self.spec.width) * self.spec.resolution
         is_near = valid[:, None] & (seen[..., :2].norm(dim=-1) < sight + seen[..., 3])

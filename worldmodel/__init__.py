@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    import torch
     from torch import nn
 
 __all__ = ["__version__", "load"]
@@ -14,8 +15,11 @@ __all__ = ["__version__", "load"]
 __version__ = "0.1.0"
 
 
-def load(path: str | Path, *, device: str = "cpu") -> "nn.Module":
+def load(path: str | Path, *, device: "torch.device | str | None" = None) -> "nn.Module":
     """Returns the model saved at `path`: weights, config, normalisation and raster spec in one file.
+
+    Args:
+        device: where to; torch's default device when left out.
 
     Raises:
         CheckpointError: the file is missing, truncated, or no model of ours.

@@ -6,9 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import torch
 from omegaconf import OmegaConf
 
 from worldmodel.app.compose import Config, UsageError, build, compose, targets, with_objects
+from worldmodel.evaluation.on_device import OnDevice
 from worldmodel.evaluation.truth import Truth
 from worldmodel.protocols import Knowledge, Planner, Privileged
 
@@ -46,9 +48,14 @@ def with_aliases(config: Config) -> Config:
 
 
 def make_agents(config: Config, truth: Truth) -> dict[str, Planner]:
-    """Returns the agents, those that are privileged with the truth in their hands."""
-    told = with_objects(config, truth=truth)
-    return {name: build(part) for name, part in told.agent.items()}
+    """Returns the agents, those that are privileged with the truth in their hands.
+
+    On `config.device`, where a command has one; on the CPU otherwise.
+    """
+    told, device = with_objects(config, truth=truth), torch.device(config.get("device", "cpu"))
+    with device:  # where models are loaded to
+        agents = {name: build(part) for name, part in told.agent.items()}
+    return agents if device.type == "cpu" else {name: OnDevice(one, device) for name, one in agents.items()}
 
 
 def needed_by(node: Any) -> set[Knowledge]:

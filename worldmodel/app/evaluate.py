@@ -13,7 +13,7 @@ from rich.table import Column, Table
 from worldmodel.app.agents import key_of, make_agents, wanted_pairs, with_aliases
 from worldmodel.app.compose import Config
 from worldmodel.app.course import Course, make_course
-from worldmodel.app.precheck import check_agents, check_pairs
+from worldmodel.app.precheck import check_agents, check_device, check_pairs
 from worldmodel.app.run import Run
 from worldmodel.evaluation.statistics import Interval
 from worldmodel.evaluation.suite import EpisodeResult, Results, evaluate, measure_latency, to_obs
@@ -28,6 +28,7 @@ RATES = ("safe", "success")
 def main(config: Config) -> None:
     """Drives, judges, prints the table."""
     torch.set_num_threads(config.threads)
+    check_device(config.device)
     config = with_aliases(config)
     course = make_course(config)
     check_agents(config, course)

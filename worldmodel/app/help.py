@@ -167,6 +167,7 @@ COMMANDS = {
             ("protocol=v1", "the criterion: v1 or ppuu"),
             ("cluster=vehicle_id", "what paired intervals resample: vehicle_id or scene"),
             ("+also.NAME={like:AGENT,checkpoint:FILE}", "the same agent with other weights, too"),
+            ("device=cpu", "where agents compute, such as cuda"),
             *RUN,
         ),
         (

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import torch
 from omegaconf import OmegaConf
 
 from worldmodel.app.agents import CHECKPOINTS, needed_by, wanted_pairs, weights_of
@@ -36,6 +37,18 @@ def check_agents(config: Config, course: Course) -> None:
         check_drawing(path, course)
     check_loaded(OmegaConf.to_container(config.agent, resolve=True))
     check_knowledge(config, course)
+
+
+def check_device(name: str) -> None:
+    """Checks that there is such a device.
+
+    Raises:
+        UsageError: in torch's words.
+    """
+    try:
+        torch.empty(1, device=name)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise UsageError(f"device={name}: {str(error).partition('. ')[0]}") from error
 
 
 def check_drawing(path: Path, course: Course) -> None:

@@ -14,13 +14,17 @@ from typing import Any
 import lightning
 import numpy as np
 import torch
+from lightning.fabric import Fabric
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from omegaconf import OmegaConf
+from torch import Generator
 
 from worldmodel.app.agents import needed_by
 from worldmodel.app.compose import Config, UsageError, build, show, with_values
 from worldmodel.app.phase import STATE, datamodule, train_phase
 from worldmodel.app.run import Run
 from worldmodel.data import Store
+from worldmodel.evaluation.on_device import OnDevice
 from worldmodel.evaluation.practice import Practice
 from worldmodel.evaluation.protocol import Episode, Protocol, episodes, spread
 from worldmodel.evaluation.suite import evaluate
@@ -80,9 +84,12 @@ def fit(config: Config, run: Run) -> None:
     torch.manual_seed(config.seed)
     policy = build(config.model)
     module = datamodule(config, store, history=config.policy.history, spec=policy.spec)
-    learner = build(config.module)
-    batches = list(islice(module.train_dataloader(), config.policy.prepare_batches))
-    learner.keywords["loss_fn"].prepare(batches, generator=torch.Generator().manual_seed(config.seed))
+    device = device_of(config)
+    with torch.device(device):  # where the frozen models are loaded to
+        learner = build(config.module)
+    batches = [one.to(device) for one in islice(module.train_dataloader(), config.policy.prepare_batches)]
+    generator = Generator(device).manual_seed(config.seed)
+    learner.keywords["loss_fn"].prepare(batches, generator=generator)
     (phase,) = config.phases
     told = with_values(config, run=str(run.folder), phase=phase.name)
     practised = {"practice": practice(config, store, policy)} if config.policy.practice else {}
@@ -96,6 +103,19 @@ def fit(config: Config, run: Run) -> None:
     (run.folder / STATE).unlink(missing_ok=True)
 
 
+def device_of(config: Config) -> torch.device:
+    """Returns where `config.accelerator` computes; the CPU, where a command has none.
+
+    Raises:
+        UsageError: there is no such accelerator here.
+    """
+    accelerator = config.get("accelerator", "cpu")
+    try:
+        return Fabric(accelerator=accelerator, devices=1).device
+    except (RuntimeError, ValueError, MisconfigurationException) as error:
+        raise UsageError(f"accelerator={accelerator}: {error}") from error
+
+
 def practice(config: Config, store: Store, policy: Any) -> Practice:
     """Returns what lets the policy drive vehicles of the training part while it learns."""
     how, protocol = config.policy.practice, build(config.protocol)
@@ -103,7 +123,7 @@ def practice(config: Config, store: Store, policy: Any) -> Practice:
         store.recordings, episodes(store.recordings, store.split.train, protocol=protocol), how.num_envs,
         protocol=protocol, autoreset_mode="SameStep",
     )  # fmt: skip
-    planner = build(config.policy.drive.planner)(policy)
+    planner = OnDevice(build(config.policy.drive.planner)(policy), device_of(config))
     return Practice(planner, env, share=how.share, num_ticks=how.num_ticks, seed=config.seed)
 
 
@@ -120,7 +140,8 @@ def driver(config: Config, wanted: Config, store: Store, policy: Any) -> "Driver
     make_planner: Callable[[Any], Planner] = build(wanted.planner)
     chosen = spread(found, wanted.num_episodes)
     env = build(wanted.get("env") or config.env)
-    return Driver(make_planner(policy), store, chosen, protocol=protocol, env=env)
+    planner = OnDevice(make_planner(policy), device_of(config))
+    return Driver(planner, store, chosen, protocol=protocol, env=env)
 
 
 class Driver:

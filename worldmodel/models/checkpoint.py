@@ -46,17 +46,20 @@ def save_model(module: nn.Module, path: str | Path, *, extra: Mapping[str, Any] 
         torch.save(content, stream)
 
 
-def load_model(path: str | Path, *, device: str = "cpu", spec: RasterSpec | None = None) -> nn.Module:
+def load_model(
+    path: str | Path, *, device: torch.device | str | None = None, spec: RasterSpec | None = None
+) -> nn.Module:
     """Returns the module saved at `path`, in eval mode.
 
     Args:
+        device: where to; torch's default device when left out.
         spec: rasters it is going to be fed; refused if they are not those it was trained on. Modules
             without a `spec` read no rasters and accept any.
 
     Raises:
         CheckpointError: missing, truncated or foreign file, or another raster.
     """
-    content = read_checkpoint(path, device=device)
+    content = read_checkpoint(path)
     try:
         module = build(content["config"])
         module.load_state_dict(content["state_dict"])
@@ -72,7 +75,7 @@ def load_model(path: str | Path, *, device: str = "cpu", spec: RasterSpec | None
         raise CheckpointError(
             path, f"was trained on rasters {trained_on}, got {spec}; draw them with the checkpoint's own spec"
         )
-    return module.to(device).eval()
+    return module.to(device or torch.get_default_device()).eval()
 
 
 def save_forward_model(
@@ -83,7 +86,7 @@ def save_forward_model(
 
 
 def load_forward_model(
-    path: str | Path, *, device: str = "cpu", spec: RasterSpec | None = None
+    path: str | Path, *, device: torch.device | str | None = None, spec: RasterSpec | None = None
 ) -> ForwardModel:
     """Returns the forward model saved at `path`, in eval mode: `load_model`, and nothing else will do.
 
@@ -98,8 +101,8 @@ def load_forward_model(
     return model
 
 
-def read_checkpoint(path: str | Path, *, device: str = "cpu") -> dict[str, Any]:
-    """Returns the checked content of a checkpoint file.
+def read_checkpoint(path: str | Path) -> dict[str, Any]:
+    """Returns the checked content of a checkpoint file, its tensors on the CPU.
 
     Raises:
         CheckpointError: missing, truncated or foreign file, or one of a newer version.
@@ -110,7 +113,7 @@ def read_checkpoint(path: str | Path, *, device: str = "cpu") -> dict[str, Any]:
     if not Path(path).is_file():
         raise CheckpointError(path, "no such file; train a model with `worldmodel train` first")
     try:
-        content = torch.load(path, map_location=device, weights_only=True)
+        content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises half a dozen types here, all meaning the same to the user
         raise CheckpointError(
             path, f"not a readable checkpoint, perhaps cut short ({type(error).__name__})"
