@@ -1,14 +1,14 @@
-"""What the console script says of its commands; `--help` needs nothing but this file."""
+"""The help texts of the console script; `--help` imports nothing but this file."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Command:
-    """What `--help` says: one line, a description, the common overrides and examples.
+    """The help of one command: a summary, a description, common overrides and examples.
 
     Attributes:
-        takes: the value that a first word without `=` sets, if the command takes one.
+        takes: the key that a first word without `=` sets, if there is one.
     """
 
     summary: str
@@ -19,30 +19,32 @@ class Command:
 
 
 RUN = (
-    ("run=FOLDER", "write there instead of into a new folder below runs/"),
-    ("seed=0", "of everything random"),
+    ("run=FOLDER", "run folder; default: new, below runs/"),
+    ("seed=0", "seed of all random numbers"),
 )
 COMMANDS = {
     "demo": Command(
-        "the whole way on recorded traffic, in about five minutes",
-        "Trains a world model on block A of US-101, drives the held-out vehicles of block B with it and\n"
-        "with its rivals, and writes report.html and summary.json. Needs no download. Given the folder of\n"
-        "an earlier run, it carries on after the last finished stage.",
-        (("seconds=130", "time for training"), *RUN),
+        "the whole pipeline on recorded traffic, in about five minutes",
+        "Trains a world model on block A of US-101, drives the held-out vehicles of\n"
+        "block B with it and with baselines, and writes report.html and summary.json.\n"
+        "Needs no download. Repeated with run=FOLDER, it resumes after the last finished\n"
+        "stage.",
+        (("seconds=130", "time limit for the training"), *RUN),
         ("worldmodel demo", "worldmodel demo run=runs/demo/2026-11-22_10-00-00"),
     ),
     "prepare": Command(
-        "recordings of any known format, or simulated scenes -> a store",
-        "Reads recorded traffic, checks it, makes it consistent with the vehicle model, splits it by\n"
-        "time and writes it as a store: a folder of parquet files with split.json. Or simulates: every\n"
-        "vehicle of every scene is recorded, scene by scene, and after a kill it goes on.",
+        "recordings or simulated scenes -> a store",
+        "Reads traffic in any supported format, checks it, makes it consistent with the\n"
+        "vehicle model, splits it by time and writes it as a store: a folder of parquet\n"
+        "files with split.json. Or simulates scenes and records every vehicle, scene by\n"
+        "scene; to resume after a kill, repeat the command.",
         (
-            ("path=FILE_OR_FOLDER", "what to read (required, but for simulators)"),
-            ("source=NAME", "its format or the simulator, one of configs/source"),
-            ("source.num=100 workers.num=1", "scenes to simulate, and processes that do"),
-            ("workers=ray", "on a Ray cluster instead"),
+            ("path=FILE_OR_FOLDER", "what to read (required, except to simulate)"),
+            ("source=NAME", "format or simulator, from configs/source"),
+            ("source.num=100 workers.num=1", "simulated scenes, and processes for them"),
+            ("workers=ray", "use a Ray cluster instead"),
             ("out=FOLDER", "the store to write"),
-            ("split.val=0.15 split.test=0.15", "shares of the time for validation and test"),
+            ("split.val=0.15 split.test=0.15", "shares of the time, or of simulated scenes"),
         ),
         (
             "worldmodel prepare source=commonroad path=scenes/ out=stores/mine",
@@ -51,12 +53,12 @@ COMMANDS = {
     ),
     "train": Command(
         "a store -> a checkpoint",
-        "Trains a forward model: first deterministic, then with a latent. The checkpoint holds everything\n"
-        "that is needed to use it.",
+        "Trains a forward model: first deterministic, then with a latent. The checkpoint\n"
+        "contains everything needed to use it.",
         (
             ("data=us101", "or us101_ab (both blocks), or data=store data.path=FOLDER"),
-            ("seconds=130", "time budget; training stops there at the latest"),
-            ("logger=wandb", "log to Weights & Biases too, offline unless WANDB_MODE=online"),
+            ("seconds=130", "time limit for the training"),
+            ("logger=wandb", "also log to Weights & Biases, offline unless WANDB_MODE=online"),
             *RUN,
         ),
         (
@@ -65,18 +67,19 @@ COMMANDS = {
         ),
     ),
     "reinforce": Command(
-        "a policy, learnt by trial and error",
-        "Trains a policy by reinforcement learning (PPO of stable-baselines3, the extra rl) inside a\n"
-        "learnt model, or in recorded or simulated traffic. The result is a policy.pt like any other: drive\n"
-        "it with evaluate agent=[policy]. Killed and started again with run=, it goes on.",
+        "a policy, trained by reinforcement learning",
+        "Trains a policy with PPO (stable-baselines3, the extra rl) inside a learnt\n"
+        "model, or in recorded or simulated traffic. The result is a policy.pt like any\n"
+        "other: drive it with evaluate agent=[policy]. To resume after a kill, repeat\n"
+        "the command with run=.",
         (
-            ("env=world_model", "to learn in: world_model (with checkpoint=), replay, traffic or highway"),
-            ("checkpoint=FILE", "the learnt model, for env=world_model"),
-            ("data=us101_ab", "where episodes begin; simulators need data=store data.path=FOLDER"),
-            ("seconds=600 steps=null", "budget; steps of all egos together"),
+            ("env=world_model", "where to learn: also replay, traffic or highway"),
+            ("checkpoint=FILE", "the learnt model (required for env=world_model)"),
+            ("data=us101_ab", "recordings; simulators: data=store data.path=FOLDER"),
+            ("seconds=600 steps=null", "budget in time and in steps of all egos together"),
             ("learner=ppo", "or dqn, with model=choice"),
-            ("reward=env", "what the environment pays, or cost: minus the cost of each step, anywhere"),
-            ("policy_checkpoint=FILE", "a policy to train on instead of a new one"),
+            ("reward=env", "the environment's; or cost: minus each step's cost"),
+            ("policy_checkpoint=FILE", "continue training this policy"),
             *RUN,
         ),
         (
@@ -85,13 +88,14 @@ COMMANDS = {
         ),
     ),
     "pretrain": Command(
-        "an encoder of frames, learnt without labels",
-        "Trains an encoder by a self-supervised objective, one of configs/ssl (docs/ssl.md), on clips of\n"
-        "recorded traffic. Forward models take the result: docs/ssl.md says how.",
+        "an encoder of frames, trained without labels",
+        "Trains an encoder on clips of recorded traffic with a self-supervised objective\n"
+        "from configs/ssl. docs/ssl.md lists them, and says how forward models use the\n"
+        "encoder.",
         (
             ("ssl=autoencoder", "the objective"),
             ("data=us101", "or us101_ab (both blocks), or data=store data.path=FOLDER"),
-            ("seconds=120", "time budget; training stops there at the latest"),
+            ("seconds=120", "time limit for the training"),
             *RUN,
         ),
         (
@@ -100,27 +104,29 @@ COMMANDS = {
         ),
     ),
     "probe": Command(
-        "what an encoder sees of a traffic scene",
-        "Reads gaps, offset, neighbours and urgency off an encoder's map, linearly and by similar scenes,\n"
-        "beside an untrained encoder and the pixels themselves. Prints the table, writes probe.json, and\n"
-        "draws similar scenes and a map of all in report.html.",
+        "what an encoder has learnt about traffic scenes",
+        "Reads gaps, offset, neighbours and urgency off an encoder's map, by ridge\n"
+        "regression and from similar scenes; compares with an untrained encoder and raw\n"
+        "pixels. Prints the table, writes probe.json, and draws similar scenes and a map\n"
+        "of all scenes in report.html.",
         (
-            ("checkpoint=FILE", "of pretrain or train (required); or as the first word"),
-            ("windows=2048", "looked at in each part, drawn at random"),
-            ("data=us101 part=test", "scored on"),
-            ("data@known=us101 fit=train", "fitted on"),
+            ("checkpoint=FILE", "from pretrain or train (required; or first word)"),
+            ("windows=2048", "random windows of each part"),
+            ("data=us101 part=test", "to score on"),
+            ("data@known=us101 fit=train", "to fit on"),
             *RUN,
         ),
         ("worldmodel probe runs/pretrain/2026-11-22_10-00-00/ssl.pt",),
         takes="checkpoint",
     ),
     "plan": Command(
-        "one decision, drawn",
-        "Loads a model, takes one vehicle at one frame of a recording, plans, and draws what it saw, what\n"
-        "it predicted, where it wants to go and what each cost term said.",
+        "a single decision, drawn",
+        "Plans with a model for one vehicle at one frame of a recording. Draws what the\n"
+        "car sees, its plan and the predicted frames (plan.png), and prints each term of\n"
+        "the cost (also in plan.json).",
         (
-            ("checkpoint=FILE", "the model (required)"),
-            ("recording=NAME vehicle=ID frame=N", "the moment; left out, the first that is possible"),
+            ("checkpoint=FILE", "the model (required; or as the first word)"),
+            ("recording=NAME vehicle=ID frame=N", "the moment; default: the first possible"),
             *RUN,
         ),
         ("worldmodel plan runs/demo/2026-11-22_10-00-00/model.pt frame=120",),
@@ -128,29 +134,30 @@ COMMANDS = {
     ),
     "imagine": Command(
         "a grid of futures that a model imagines",
-        "Draws for a few held-out windows what was recorded, what the model predicts without a latent, with\n"
-        "latents drawn from the prior and along one dimension, and under other actions of the ego: left,\n"
-        "right, brake, accelerate. PNG and mp4, and a page that shows them.",
+        "For a few held-out windows, draws what was recorded and what the model predicts:\n"
+        "with z = 0, with latents from the prior, along one latent dimension, and under\n"
+        "other actions of the ego (keep speed, brake, accelerate, left, right). Writes\n"
+        "PNG and mp4 files, and report.html.",
         (
-            ("checkpoint=FILE", "the model (required); or as the first word"),
-            ("windows=3 samples=4", "how many windows, and latents drawn for each"),
-            ("dimension=N", "of the latent to sweep; left out, the one that changes most"),
+            ("checkpoint=FILE", "the model (required; or as the first word)"),
+            ("windows=3 samples=4", "number of windows, and of latents for each"),
+            ("dimension=N", "of the latent to sweep; default: the most effective one"),
             *RUN,
         ),
         ("worldmodel imagine runs/demo/2026-11-22_10-00-00/model.pt windows=5",),
         takes="checkpoint",
     ),
     "check": Command(
-        "a model's prediction, put to the test",
-        "Asks a model on held-out windows: is the action used, is the latent used or too free, how far is\n"
-        "it better than copying, are its probabilities and spreads honest, do conformal bounds hold, how\n"
-        "do errors grow; how z is found, what mends the spread. Prints the answers, writes check.json and\n"
-        "report.html.",
+        "whether a model's predictions can be trusted",
+        "Tests on held-out windows: is the action used, is the latent used or too free,\n"
+        "how far ahead does it beat copying, are occupancy and spread calibrated, do\n"
+        "conformal bounds hold, how do errors grow. Also compares ways to infer z, and\n"
+        "recalibrates the spread. Prints the answers, writes check.json and report.html.",
         (
-            ("checkpoint=FILE", "the model (required); or as the first word"),
-            ("windows=64", "looked at, drawn at random"),
-            ("part=test", "of the split"),
-            ("ensemble=[A.pt,B.pt]", "models trained apart, in place of dropout copies"),
+            ("checkpoint=FILE", "the model (required; or as the first word)"),
+            ("windows=64", "number of random windows"),
+            ("part=test", "part of the split"),
+            ("ensemble=[A.pt,B.pt]", "separately trained members instead of dropout masks"),
             *RUN,
         ),
         ("worldmodel check runs/demo/2026-11-22_10-00-00/model.pt",),
@@ -158,15 +165,15 @@ COMMANDS = {
     ),
     "evaluate": Command(
         "agents x episodes -> a table",
-        "Hands recorded vehicles over to each agent and writes one row per episode (episodes.parquet, .csv)\n"
-        "and the rates with their intervals (summary.json). Killed and started again with run=, it goes on\n"
-        "where it was.",
+        "Hands recorded vehicles over to each agent. Writes one row per episode\n"
+        "(episodes.parquet, .csv), and the rates with their intervals (summary.json). To\n"
+        "resume after a kill, repeat the command with run=.",
         (
-            ("checkpoint=FILE", "the model (required by the agents that use it)"),
-            ("agent=[human,mpc_learnt]", "which to run, of configs/agent"),
-            ("protocol=v1", "the criterion: v1 or ppuu"),
-            ("cluster=vehicle_id", "what paired intervals resample: vehicle_id or scene"),
-            ("+also.NAME={like:AGENT,checkpoint:FILE}", "the same agent with other weights, too"),
+            ("checkpoint=FILE", "the model (if an agent needs it)"),
+            ("agent=[human,mpc_learnt]", "which to drive, from configs/agent"),
+            ("protocol=v1", "hand-overs and criterion: v1 or ppuu"),
+            ("cluster=vehicle_id", "unit of paired bootstraps; or scene"),
+            ("+also.NAME={like:AGENT,checkpoint:FILE}", "add an agent with other weights"),
             ("device=cpu", "where agents compute, such as cuda"),
             *RUN,
         ),
@@ -177,34 +184,35 @@ COMMANDS = {
     ),
     "predict": Command(
         "how well a model predicts",
-        "Predicts held-out windows and compares the rasters with what was recorded: squared error as a\n"
-        "share of copying's, overlap and sharpness at 0.5, 1, 2 and 3 s; every step in prediction.csv.",
+        "Predicts held-out windows and compares the rasters with the recording: squared\n"
+        "error relative to copying, overlap (IoU) and sharpness, at 0.5, 1, 2 and 3 s.\n"
+        "prediction.csv has every step.",
         (
-            ("checkpoint=FILE", "the model (required); or as the first word"),
-            ("windows=512", "predicted, drawn at random"),
-            ("part=test", "of the split"),
+            ("checkpoint=FILE", "the model (required; or as the first word)"),
+            ("windows=512", "number of random windows"),
+            ("part=test", "part of the split"),
             *RUN,
         ),
         ("worldmodel predict runs/demo/2026-11-22_10-00-00/model.pt",),
         takes="checkpoint",
     ),
     "report": Command(
-        "a finished run -> its HTML page, again",
-        "Renders report.html anew from what a run folder holds.",
+        "a finished run -> its HTML page, rendered again",
+        "Renders report.html again from the contents of a run folder.",
         (("of=FOLDER", "the run folder (required)"),),
         ("worldmodel report of=runs/demo/2026-11-22_10-00-00",),
     ),
     "realism": Command(
-        "simulated traffic beside recorded traffic",
-        "Counts in recordings and in simulated scenes speed against density, time gaps, accelerations and\n"
-        "lane changes, and how far they differ. Prints the table, draws realism.png, and writes the numbers\n"
-        "to realism.json and distances.csv.",
+        "simulated traffic compared with recorded traffic",
+        "Measures speed against density, time gaps, accelerations and lane changes in\n"
+        "recordings and in simulated scenes, and how far they differ. Prints the table,\n"
+        "draws realism.png, and writes the numbers to realism.json and distances.csv.",
         (
-            ("+data@recorded.NAME=mona", "further recordings; recorded.NAME.path=FOLDER where one is needed"),
-            ("+traffic@simulated.NAME=ring", "further scenarios, of configs/traffic"),
-            ("parts=[train,test]", "of the recordings' splits"),
-            ("reference=NAME", "what the table compares with; left out, the first recording"),
-            ("scenes=4 frames=600", "simulated of each scenario"),
+            ("+data@recorded.NAME=mona", "more recordings (recorded.NAME.path= if needed)"),
+            ("+traffic@simulated.NAME=ring", "more scenarios, from configs/traffic"),
+            ("parts=[train,test]", "parts of the recordings' splits"),
+            ("reference=NAME", "compare with this; default: the first recording"),
+            ("scenes=4 frames=600", "scenes of each scenario, frames of each scene"),
             *RUN,
         ),
         (
@@ -214,13 +222,14 @@ COMMANDS = {
     ),
     "calibrate": Command(
         "recorded traffic -> a population of simulated drivers",
-        "Fits IDM to every driver of the training part who is seen for some seconds, and what lane changes\n"
-        "must gain to the recorded rate of lane changes. Writes population.yaml, for scenarios, and\n"
-        "calibration.json, which says what the recording told and what it did not.",
+        "Fits IDM to each driver of the training part who is recorded for a few seconds.\n"
+        "Then tunes the gain required for a lane change, and its duration, to the\n"
+        "recorded rate and lateral speed of lane changes. Writes population.yaml, for\n"
+        "scenarios, and calibration.json, with what the recording could determine.",
         (
-            ("data=us101_ab", "whose training part"),
-            ("traffic@scenario=us101", "in which lane changes are tuned"),
-            ("rounds=8 scenes=4", "of tuning, and what is simulated in each"),
+            ("data=us101_ab", "recordings; their training part is used"),
+            ("traffic@scenario=us101", "scenario for tuning lane changes"),
+            ("rounds=8 scenes=4", "rounds of tuning, scenes simulated in each"),
             *RUN,
         ),
         (
@@ -230,39 +239,40 @@ COMMANDS = {
         ),
     ),
     "results": Command(
-        "the whole table of results, in about three hours",
-        "Trains every model and policy of docs/results.md, drives and scores them, and writes results.md,\n"
-        "results.csv, results.json and a picture of each table. Each stage is a command with a run folder\n"
-        "below run=; killed and started again, it goes on, and does again only what depends on something\n"
-        "that has changed.",
+        "the tables of results, in about three hours",
+        "Trains the models and policies of docs/results.md, drives and scores them, and\n"
+        "writes results.md, results.csv, results.json and a picture of each table. Each\n"
+        "stage is a command with a run folder below run=. To resume, repeat the command:\n"
+        "it redoes only what depends on something that has changed.",
         (
             ("profile=full", "or quick (five minutes), core, alone, encoders"),
-            ("scale=1.0", "times the time of every training"),
-            ("jobs=2", "stages at a time, each on threads=1"),
-            ('only="drive_policy-*"', "these stages, and what they need"),
+            ("scale=1.0", "factor on time budgets (of the coupled models)"),
+            ("jobs=2", "stages in parallel, each on threads=1"),
+            ('only="drive_policy-*"', "these stages, and those that they need"),
             ("plan=true", "list the stages and which are done, run none"),
-            ("mona=FOLDER us101_c=FILE", "the recordings that do not ship"),
-            ("run=runs/results", "write there"),
+            ("mona=FOLDER us101_c=FILE", "the recordings that are not shipped"),
+            ("run=runs/results", "where to write"),
         ),
         ("worldmodel results", "worldmodel results profile=quick run=runs/quick"),
     ),
     "suite": Command(
         "agents x levels of factors, in simulated traffic that reacts",
-        "Simulates scenes in which one factor differs from a base (density, speed, aggressiveness, lanes,\n"
-        "road), drives the same vehicles of them with every agent, and writes for each factor a table and a\n"
-        "picture, collisions by fault, and videos of the worst episodes: report.html, suite.md, .csv and\n"
-        ".json. Each level and agent is a stage; killed and started again, it goes on.",
+        "Simulates scenes in which one factor differs from a base (density, speed,\n"
+        "aggressiveness, lanes, road). Every agent drives the same vehicles in them.\n"
+        "Writes a table and a picture for each factor, collisions by fault, and videos of\n"
+        "the worst episodes: report.html, suite.md, .csv and .json. Each level and agent\n"
+        "is a stage; to resume after a kill, repeat the command.",
         (
-            ("factor=[density,road]", "which to vary, of configs/factor"),
-            ("agent=[lane_keeping,policy]", "who drives, of configs/agent"),
-            ("checkpoint=FILE policy_checkpoint=FILE", "the weights, where an agent reads them"),
-            ("+also.NAME={like:AGENT,checkpoint:FILE}", "the same agent with other weights, too"),
-            ("reference=lane_keeping", "paired differences are taken to it"),
-            ("scenes.num=25 scenes.egos=2", "scenes of each level, and vehicles driven in each"),
-            ("jobs=2", "stages at a time, each on threads=1"),
-            ('only="drive-density-*"', "these stages alone"),
+            ("factor=[density,road]", "which to vary, from configs/factor"),
+            ("agent=[lane_keeping,policy]", "which drive, from configs/agent"),
+            ("checkpoint=FILE policy_checkpoint=FILE", "weights (if an agent needs them)"),
+            ("+also.NAME={like:AGENT,checkpoint:FILE}", "add an agent with other weights"),
+            ("reference=lane_keeping", "paired differences are to this"),
+            ("scenes.num=25 scenes.egos=2", "scenes per level, egos per scene"),
+            ("jobs=2", "parallel stages, each on threads=1"),
+            ('only="drive-density-*"', "these stages only"),
             ("plan=true", "list the stages, run none"),
-            ("run=runs/suite", "write there"),
+            ("run=runs/suite", "where to write"),
         ),
         (
             "worldmodel suite agent=[lane_keeping,mpc_copy] factor=[density]",
@@ -273,7 +283,7 @@ COMMANDS = {
 
 
 def overview() -> str:
-    """Returns what `worldmodel --help` says: every command in a line."""
+    """Returns the text of `worldmodel --help`: one line per command."""
     lines = [f"  {name:10s} {command.summary}" for name, command in COMMANDS.items()]
     return "\n".join(
         [
@@ -283,13 +293,14 @@ def overview() -> str:
             "",
             *lines,
             "",
-            "`worldmodel COMMAND --help` explains a command, `... --cfg job` prints its configuration.",
+            "`worldmodel COMMAND --help` explains a command,",
+            "`worldmodel COMMAND --cfg job` prints its configuration.",
         ]
     )
 
 
 def page(name: str) -> str:
-    """Returns what `worldmodel NAME --help` says."""
+    """Returns the text of `worldmodel NAME --help`."""
     command = COMMANDS[name]
     width = max(len(key) for key, _ in command.overrides)
     word = f" [{command.takes.upper()}]" if command.takes else ""
