@@ -53,16 +53,21 @@ COMMANDS = {
     ),
     "train": Command(
         "a store -> a checkpoint",
-        "Trains a forward model: first deterministic, then with a latent. The checkpoint\n"
-        "contains everything needed to use it.",
+        "Trains a forward model: first deterministic, then with a latent. With policy=,\n"
+        "trains a policy inside such a model instead. The checkpoint (model.pt or\n"
+        "policy.pt) contains everything needed to use it.",
         (
             ("data=us101", "or us101_ab (both blocks), or data=store data.path=FOLDER"),
             ("seconds=130", "time limit for the training"),
+            ("model=small latent=local", "or another of configs/model, configs/latent"),
+            ("policy=mpur", "train a policy: also vg, svg, mper, il, mpc_distil, ..."),
+            ("checkpoint=FILE", "the model a policy learns in (il needs none)"),
             ("logger=wandb", "also log to Weights & Biases, offline unless WANDB_MODE=online"),
             *RUN,
         ),
         (
             "worldmodel train seconds=600",
+            "worldmodel train policy=vg checkpoint=model.pt seconds=null phases.0.num_steps=400",
             "worldmodel train data=store data.path=stores/mine logger=wandb",
         ),
     ),
@@ -245,7 +250,7 @@ COMMANDS = {
         "stage is a command with a run folder below run=. To resume, repeat the command:\n"
         "it redoes only what depends on something that has changed.",
         (
-            ("profile=full", "or quick (five minutes), core, alone, encoders"),
+            ("profile=full", "or quick (a smoke test), core, alone, encoders"),
             ("scale=1.0", "factor on time budgets (of the coupled models)"),
             ("jobs=2", "stages in parallel, each on threads=1"),
             ('only="drive_policy-*"', "these stages, and those that they need"),
