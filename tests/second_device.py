@@ -134,6 +134,11 @@ def _register() -> None:
     module.is_initialized = module.is_available = lambda: True
     module.current_device, module.device_count = lambda: 0, lambda: 1
     module.manual_seed_all, module._is_in_bad_fork = lambda seed: None, lambda: False
+    # Its default generator is the CPU's, whose state is kept and restored by whoever keeps the CPU's.
+    module.get_rng_state, module.set_rng_state = (
+        lambda device: torch.get_rng_state(),
+        lambda state, device: None,
+    )
     module.get_amp_supported_dtype = lambda: [torch.bfloat16, torch.float16]
     torch._register_device_module(NAME, module)
 
@@ -151,7 +156,8 @@ def second_device() -> Iterator[torch.device]:
     try:
         for module in where:
             module.Generator = Generator
-        with _Mode():
+        # Where autograd has run before, it has no thread for a device that was registered later.
+        with _Mode(), torch.autograd.set_multithreading_enabled(False):
             yield torch.device(NAME, 0)
     finally:
         for module in where:

@@ -20,7 +20,7 @@ def spread_centres(
 
     Each next one is drawn with a chance that grows with the square of its distance from those before.
     """
-    chosen = [rows[int(torch.randint(len(rows), (), generator=generator))]]
+    chosen = [rows[int(torch.randint(len(rows), (), generator=generator, device=rows.device))]]
     far = (rows - chosen[0]).square().sum(1)
     for _ in range(num_centres - 1):
         chance = far if float(far.sum()) > 0 else torch.ones_like(far)
