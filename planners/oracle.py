@@ -57,7 +57,8 @@ class OracleHidden(Indexed):
     def __getitem__(self, index: Tensor | slice) -> "OracleHidden":
         """Returns the rows `index`."""
         rows: OracleHidden = super().__getitem__(index)  # type: ignore[no-untyped-call]
-        return replace(rows, traffic=self.traffic[index])
+        there = index.cpu() if isinstance(index, Tensor) else index
+        return replace(rows, traffic=self.traffic[there])
 
 
 class OracleWorld:

@@ -19,8 +19,10 @@ from tests.ssl.test_conformance import CONFIGS, clips, make
 from worldmodel.app.cli import main
 from worldmodel.app.compose import build, compose
 from worldmodel.costs import motorway_cost
+from worldmodel.data import Span, Split, save_store
 from worldmodel.models import FixedContext, ForwardModel, LearntContext, NoLatent, load_model, save_model
 from worldmodel.scene import Channel
+from worldmodel.scene.traffic import MOTORWAY, simulate
 from worldmodel.training import calibrate_uncertainty, with_latent
 from worldmodel.types import Clip
 
@@ -219,13 +221,34 @@ def test_agents_drive_as_on_the_cpu(checkpoints: Path, tmp_path: Path) -> None:
     with second_device():
         assert main([*told, "device=second", f"run={tmp_path / 'second'}"]) == 0
     cpu, other = (
-        [replace_times(line) for line in (tmp_path / name / "episodes.csv").read_text().splitlines()]
+        [without_times(line) for line in (tmp_path / name / "episodes.csv").read_text().splitlines()]
         for name in ("cpu", "second")
     )
     assert cpu == other and len(cpu) == 1 + 2 * len(agents)
 
 
-def replace_times(line: str) -> str:
+@pytest.mark.slow
+def test_agents_of_simulated_traffic_drive_as_on_the_cpu(tmp_path: Path) -> None:
+    recordings = simulate(MOTORWAY, num_frames=50, warm_up=1.0)
+    split = Split(train=(), test=(Span(recordings[0].name, 0, 50),))
+    save_store(recordings, split, tmp_path / "store")
+    agents = ["mpc_oracle", "mpc_constant_velocity", "driver", "mobil"]
+    told = [
+        "evaluate", "data=store", f"data.path={tmp_path / 'store'}", "env=traffic", "protocol=v1_once",
+        f"agent=[{','.join(agents)}]", "ours=driver", "against=[]", "max_episodes=2", "num_decisions=1",
+        *(f"agent.{one}.planner.{key}" for one in agents[:2] for key in ("num_iterations=1", "horizon=8")),
+    ]  # fmt: skip
+    assert main([*told, f"run={tmp_path / 'cpu'}"]) == 0
+    with second_device():
+        assert main([*told, "device=second", f"run={tmp_path / 'second'}"]) == 0
+    cpu, other = (
+        [without_times(line) for line in (tmp_path / name / "episodes.csv").read_text().splitlines()]
+        for name in ("cpu", "second")
+    )
+    assert cpu == other and len(cpu) == 1 + 2 * len(agents)
+
+
+def without_times(line: str) -> str:
     """The row without its last column, the time a plan took."""
     return line.rpartition(",")[0]
 
