@@ -7,6 +7,7 @@ import pytest
 import wandb
 
 from worldmodel.app.cli import main
+from worldmodel.app.compose import compose
 from worldmodel.app.report import load_inputs
 
 AGENTS = ["human", "no_action", "lane_keeping", "mpc_copy", "mpc_learnt", "mpc_true_future"]
@@ -34,6 +35,16 @@ def test_the_demo_goes_the_whole_way(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert main(["demo", *small]) == 0
     assert "train: done before" in capsys.readouterr().err
     assert (tmp_path / "model.pt").stat().st_mtime_ns == written
+
+
+@pytest.mark.parametrize(("told", "mode"), [(None, "offline"), ("online", "online")])
+def test_wandb_is_offline_unless_told_otherwise(
+    told: str | None, mode: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("WANDB_MODE", raising=False)
+    if told:
+        monkeypatch.setenv("WANDB_MODE", told)
+    assert compose("train", ["logger=wandb"]).logger.wandb.mode == mode
 
 
 @pytest.mark.slow

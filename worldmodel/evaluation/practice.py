@@ -34,7 +34,7 @@ class Practice:
     actions is the same, so those are kept, and driven again after a kill. A memory of the planner is not.
 
     Args:
-        planner: drives; the policy as it is at the time.
+        planner: drives, told observations on the CPU; the policy as it is at the time.
         env: training traffic, which starts a new episode by itself in the step that ended the last
             (`autoreset_mode="SameStep"`), with random numbers for each ego (`np_random`).
         share: of the rows.
@@ -70,12 +70,11 @@ class Practice:
         num = min(round(self.share * len(clip.size)), self.env.num_envs)
         if not num:
             return clip
-        device = clip.size.device
         for _ in range(self.num_ticks):
-            action = self.planner.plan(self._obs().to(device)).action[:, 0].detach().cpu().numpy()
+            action = self.planner.plan(self._obs()).action[:, 0].detach().numpy()
             self._step(action.astype(np.float32))
         rows = torch.randperm(self.env.num_envs, generator=self._generator)[:num]
-        own = as_clip(self._obs()[rows], num_frames=clip.image.shape[1], dt=self.dt).to(device)
+        own = as_clip(self._obs()[rows], num_frames=clip.image.shape[1], dt=self.dt).to(clip.size.device)
         parts = {one.name: (getattr(own, one.name), getattr(clip, one.name)) for one in fields(Clip)}
         return Clip(**{name: torch.cat([new.to(old.dtype), old[num:]]) for name, (new, old) in parts.items()})
 
