@@ -1,5 +1,6 @@
 """Nothing stays on the CPU that belongs elsewhere: models, planners, policies, objectives, agents."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -248,18 +249,55 @@ def test_agents_of_simulated_traffic_drive_as_on_the_cpu(tmp_path: Path) -> None
     assert cpu == other and len(cpu) == 1 + 2 * len(agents)
 
 
+CHECK = ["windows=4", "samples=2", "draws=2", "members=2", "gap_steps=1"]
+IMAGINE = ["windows=1", "candidates=4", "samples=1", "seconds=[1]", "sweep=[2]"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("command", "model", "written", "options"),
+    [
+        ("predict", "latent", "summary.json", ["windows=3", "samples=2"]),
+        ("check", "latent", "check.json", CHECK),
+        ("check", "coupled", "check.json", CHECK),
+        ("imagine", "coupled", "window_1.png", IMAGINE),
+    ],
+)
+def test_models_are_questioned_as_on_the_cpu(
+    command: str, model: str, written: str, options: list[str], checkpoints: Path, tmp_path: Path
+) -> None:
+    store = save_small_store(tmp_path / "store")
+    told = [command, str(checkpoints / f"{model}.pt"), "data=store", f"data.path={store}", "threads=1"]
+    assert main([*told, *options, f"run={tmp_path / 'cpu'}"]) == 0
+    with second_device():
+        assert main([*told, *options, "device=second", f"run={tmp_path / 'second'}"]) == 0
+    cpu, other = (tmp_path / name / written for name in ("cpu", "second"))
+    if written.endswith(".png"):
+        assert cpu.read_bytes() == other.read_bytes()
+        return
+    (words, numbers), (other_words, other_numbers) = map(told_apart, (cpu.read_text(), other.read_text()))
+    assert words == other_words and numbers == pytest.approx(other_numbers, rel=1e-4)
+
+
+def told_apart(text: str) -> tuple[str, list[float]]:
+    """The text without its fractional numbers, and the numbers."""
+    pattern = r"-?\d+\.\d+(?:e-?\d+)?"
+    return re.sub(pattern, "#", text), [float(one) for one in re.findall(pattern, text)]
+
+
 def without_times(line: str) -> str:
     """The row without its last column, the time a plan took."""
     return line.rpartition(",")[0]
 
 
-@pytest.mark.parametrize("device", ["cuda", "nonsense"])
+@pytest.mark.parametrize("command", [["evaluate", "agent=[lane_keeping]"], ["predict", "model.pt"]])
+@pytest.mark.parametrize("device", ["cuda", "nonsense", "meta"])
 def test_a_device_that_is_not_there_is_refused(
-    device: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    device: str, command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     if device == "cuda" and torch.cuda.is_available():
         pytest.skip("there is one")
-    assert main(["evaluate", f"device={device}", "agent=[lane_keeping]", f"run={tmp_path / 'run'}"]) == 2
+    assert main([*command, f"device={device}", f"run={tmp_path / 'run'}"]) == 2
     error = capsys.readouterr().err
     assert error.startswith(f"worldmodel: device={device}: ") and error.count("\n") == 1
     assert not (tmp_path / "run").exists()

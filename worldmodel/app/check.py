@@ -18,11 +18,11 @@ from torch import Generator
 
 from worldmodel.app.check_members import load_ensemble, member_disagreement
 from worldmodel.app.check_table import disagreement_table, horizon_table, inference_table, recalibration_table
-from worldmodel.app.compose import Config, UsageError, require, show
+from worldmodel.app.compose import Config, UsageError, show
 from worldmodel.app.pictures import eventful_windows
 from worldmodel.app.report import write_report
 from worldmodel.app.run import Run, versions
-from worldmodel.app.windows import held_out, vehicles_apart
+from worldmodel.app.windows import held_out, load_probe, vehicles_apart
 from worldmodel.evaluation.probe import (
     NUM_DESCENDED,
     Findings,
@@ -30,11 +30,9 @@ from worldmodel.evaluation.probe import (
     doubt,
     measure,
     predict_mean,
-    probe_of,
 )
 from worldmodel.evaluation.statistics import Interval, bootstrap_mean
 from worldmodel.evaluation.verdict import HORIZONS, Answer, by_horizon, differences, judge
-from worldmodel.models import load_model
 from worldmodel.scene import Channel, relative_pose
 from worldmodel.types import Clip
 from worldmodel.viz import (
@@ -52,11 +50,10 @@ from worldmodel.viz import (
 
 def main(config: Config) -> None:
     """Measures, judges, prints, draws."""
-    require(config, "checkpoint")
     if config.horizon < 2:
         raise UsageError(f"horizon={config.horizon} is too short for the ego to do something; give 2 or more")
     torch.set_num_threads(config.threads)
-    probe = probe_of(load_model(config.checkpoint))
+    probe = load_probe(config)
     ensemble = load_ensemble(config, probe)
     arrange = partial(vehicles_apart, first=NUM_DESCENDED)  # they exchange actions and futures
     _, clips = held_out(config, probe, num=config.windows, arrange=arrange)
@@ -114,10 +111,11 @@ def doubts(
     """Returns pictures of the eventful windows: recorded, predicted, and where latents and members part."""
     clip, history = eventful_windows(iter(clips), probe.model, num=num), probe.model.history
     channel, spec = probe.model.spec.channels.index(Channel.VEHICLES), probe.model.spec
-    latents = probe.prior(clip, num_samples=config.samples, generator=Generator().manual_seed(config.seed))
-    mean = predict_mean(probe, clip, latents)
+    generator = Generator(clip.state.device).manual_seed(config.seed)
+    latents = probe.prior(clip, num_samples=config.samples, generator=generator)
+    mean = predict_mean(probe, clip, latents).cpu()
     parts = doubt(probe, clip, latents, num_members=config.members, ensemble=ensemble, seed=config.seed)
-    last = mean.shape[1]
+    clip, last = clip.to("cpu"), mean.shape[1]
     steps = [step for step in (round(one / probe.model.dt) for one in HORIZONS) if step <= last] or [last]
     found = []
     for row in range(len(clip.size)):
@@ -127,7 +125,7 @@ def doubts(
         predicted = raster.clone()
         predicted[1:, channel] = mean[row, :, 0]
         spread = {
-            f"over {name}": part[row, :, 0].clamp_min(0).sqrt().numpy()
+            f"over {name}": part[row, :, 0].clamp_min(0).sqrt().cpu().numpy()
             for name, part in (("latents", parts.aleatoric), ("members", parts.epistemic))
         }
         shown = (Future(raster.numpy(), boxes), Future(predicted.numpy(), boxes))

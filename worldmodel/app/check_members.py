@@ -26,7 +26,7 @@ def load_ensemble(config: Config, probe: Probe) -> list[Probe]:
     paths = list(config.ensemble or ())
     if len(paths) == 1:
         raise UsageError(f"ensemble=[{paths[0]}] is one model; give two or more, or leave it out")
-    found = [probe_of(load_model(path)) for path in paths]
+    found = [probe_of(load_model(path, device=config.device)) for path in paths]
     for path, one in zip(paths, found, strict=True):
         if _reads(one) != _reads(probe):
             raise UsageError(
@@ -44,7 +44,7 @@ def member_disagreement(
     Roots of the mean variances of image [grey values], state [its scale] and cost, over dropout members or,
     where there is one, over the ensemble.
     """
-    generator, model = Generator().manual_seed(seed), probe.model
+    generator, model = Generator(clip.state.device).manual_seed(seed), probe.model
     members: Members = (
         ensemble_members([one.model for one in ensemble])
         if ensemble
@@ -53,7 +53,8 @@ def member_disagreement(
     cost = motorway_cost(model.spec, dt=model.dt)
     found = expert_disagreement(members, clip[:NUM_WINDOWS], cost, history=model.history, generator=generator)
     return {
-        kind: at_horizons(np.sqrt(getattr(found, kind).double().mean(0).numpy()), model.dt) for kind in KINDS
+        kind: at_horizons(np.sqrt(getattr(found, kind).double().mean(0).cpu().numpy()), model.dt)
+        for kind in KINDS
     }
 
 

@@ -13,14 +13,14 @@ import torch
 from jaxtyping import Float
 from torch import Generator, Tensor
 
-from worldmodel.app.compose import Config, UsageError, require, show
+from worldmodel.app.compose import Config, UsageError, show
 from worldmodel.app.pictures import eventful_windows
 from worldmodel.app.report import write_report
 from worldmodel.app.run import Run, versions
-from worldmodel.app.windows import held_out
+from worldmodel.app.windows import held_out, load_probe
 from worldmodel.data.dataset import WindowDataset, ego_future
-from worldmodel.evaluation.probe import Probe, manoeuvres, probe_of
-from worldmodel.models import load_model, world_of
+from worldmodel.evaluation.probe import Probe, manoeuvres
+from worldmodel.models import world_of
 from worldmodel.models.latent import is_discrete
 from worldmodel.scene import Channel, draw_road, relative_pose
 from worldmodel.types import Clip, Rollout
@@ -41,11 +41,11 @@ Rollouts = Mapping[str, Mapping[str, Rollout | None]]
 
 def main(config: Config) -> None:
     """Draws `window_1.png`, `window_1.mp4` and so on, and `report.html`."""
-    require(config, "checkpoint")
     torch.set_num_threads(config.threads)
-    probe = probe_of(load_model(config.checkpoint))
+    probe = load_probe(config)
     clip = choose(config, probe)
     rollouts = imagine(config, probe, clip)
+    clip = clip.to("cpu")
     run = Run.start(config, "imagine")
     steps = [
         0,
@@ -63,16 +63,17 @@ def choose(config: Config, probe: Probe) -> Clip:
     """Returns the windows, of different vehicles, in which most changes, drawn from the ego's poses."""
     dataset, clips = held_out(config, probe, num=config.candidates)
     chosen = eventful_windows(iter(clips), probe.model, num=config.windows)
+    origin = chosen.origin.cpu().numpy()
     drawn = WindowDataset(
-        dataset.recordings, chosen.origin.numpy(), history=dataset.history, horizon=dataset.horizon,
+        dataset.recordings, origin, history=dataset.history, horizon=dataset.horizon,
         spec=dataset.spec, road_spec=dataset.road_spec, future_views=ego_future,
     )  # fmt: skip
-    return drawn.collate(list(chosen.origin.numpy()))
+    return drawn.collate(list(origin)).to(config.device)
 
 
 @torch.no_grad()
 def imagine(config: Config, probe: Probe, clip: Clip) -> Rollouts:
-    """Returns the futures of all windows.
+    """Returns the futures of all windows, on the CPU.
 
     Raises:
         UsageError: for a dimension that the latent does not have.
@@ -85,7 +86,7 @@ def imagine(config: Config, probe: Probe, clip: Clip) -> Rollouts:
     rows: dict[str, dict[str, Rollout | None]] = {"recorded actions": {"recorded": None}}
     rows["recorded actions"]["z = 0" if dim else "predicted"] = world.unroll(hidden, action, zero)
     if dim:
-        generator = Generator().manual_seed(config.seed)
+        generator = Generator(action.device).manual_seed(config.seed)
         for i in range(config.samples):
             z = world.sample_latent(hidden, num_steps, generator)
             rows["recorded actions"][f"z sample {i + 1}"] = world.unroll(hidden, action, z)
@@ -93,7 +94,10 @@ def imagine(config: Config, probe: Probe, clip: Clip) -> Rollouts:
         rows[heading] = {label: world.unroll(hidden, action, z) for label, z in values.items()}
     ways = manoeuvres(clip.state[:, history - 1, 3], num_steps, world.dt)
     rows["other actions"] = {name: world.unroll(hidden, way, zero) for name, way in ways.items()}
-    return rows
+    return {
+        heading: {label: one and one.to("cpu") for label, one in futures.items()}
+        for heading, futures in rows.items()
+    }
 
 
 def sweep(config: Config, probe: Probe, clip: Clip) -> tuple[str, Mapping[str, Float[Tensor, "B T Z"]]]:
@@ -109,8 +113,11 @@ def sweep(config: Config, probe: Probe, clip: Clip) -> tuple[str, Mapping[str, F
     if is_discrete(probe.model.latent):
         if config.dimension is not None:
             raise UsageError(f"dimension={config.dimension}, but this latent is discrete; leave it out")
-        world, generator = world_of(probe.model), Generator().manual_seed(config.seed)
-        hidden = world.init(clip.obs(probe.model.history))
+        world, device = world_of(probe.model), clip.state.device
+        hidden, generator = (
+            world.init(clip.obs(probe.model.history)),
+            Generator(device).manual_seed(config.seed),
+        )
         held = [world.sample_latent(hidden, 1, generator) for _ in config.sweep]
         values = {f"value {i + 1}": z.expand(-1, num_steps, -1) for i, z in enumerate(held)}
         return f"{len(held)} values of the latent, held", values

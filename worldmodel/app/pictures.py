@@ -15,7 +15,7 @@ from worldmodel.app.run import Run, write_atomic
 from worldmodel.evaluation.episode import EpisodeResult
 from worldmodel.evaluation.prediction import squared_error
 from worldmodel.evaluation.protocol import Episode
-from worldmodel.models import CopyContext, FixedContext, ForwardModel, LearntContext
+from worldmodel.models import CopyContext, CoupledModel, FixedContext, ForwardModel, LearntContext
 from worldmodel.protocols import Cost
 from worldmodel.scene import Channel, Recording, draw_road, relative_pose
 from worldmodel.training.csv_logger import read_metrics
@@ -115,7 +115,7 @@ def add_rollouts(
         album.add(f"rollout_{row + 1}.mp4", video, section="rollouts", caption=f"{name}.")
 
 
-def eventful_windows(clips: Iterator[Clip], model: ForwardModel, *, num: int) -> Clip:
+def eventful_windows(clips: Iterator[Clip], model: ForwardModel | CoupledModel, *, num: int) -> Clip:
     """Returns the windows, of different vehicles, in which most changes: where *copy* errs most."""
     channel = model.spec.channels.index(Channel.VEHICLES)
     found: dict[tuple[int, int], tuple[float, Clip]] = {}

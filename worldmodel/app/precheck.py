@@ -46,7 +46,7 @@ def check_device(name: str) -> None:
         UsageError: in torch's words.
     """
     try:
-        torch.empty(1, device=name)
+        torch.zeros(1, device=name).tolist()
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise UsageError(f"device={name}: {str(error).partition('. ')[0]}") from error
 

@@ -14,13 +14,12 @@ from rich.table import Table
 from torch import Generator, Tensor
 
 from worldmodel.app import prediction
-from worldmodel.app.compose import Config, require
+from worldmodel.app.compose import Config
 from worldmodel.app.run import Run
-from worldmodel.app.windows import held_out
+from worldmodel.app.windows import held_out, load_probe
 from worldmodel.evaluation.prediction import Predictor
-from worldmodel.evaluation.probe import Probe, copied, predict, probe_of
+from worldmodel.evaluation.probe import Probe, copied, predict
 from worldmodel.evaluation.tracker import ConstantVelocity
-from worldmodel.models import load_model
 from worldmodel.types import Clip
 
 SCORES, SUMMARY = "prediction.csv", "summary.json"
@@ -28,9 +27,8 @@ SCORES, SUMMARY = "prediction.csv", "summary.json"
 
 def main(config: Config) -> None:
     """Scores, prints, writes."""
-    require(config, "checkpoint")
     torch.set_num_threads(config.threads)
-    probe = probe_of(load_model(config.checkpoint))
+    probe = load_probe(config)
     dataset, clips = held_out(config, probe, num=config.windows)
     tracker = ConstantVelocity(dataset.recordings, probe.model.history, probe.model.spec)
     run = Run.start(config, "predict")
@@ -52,11 +50,12 @@ def predictors(probe: Probe, *, num_samples: int, seed: int) -> dict[str, Predic
     num_samples = num_samples if probe.model.latent.dim else 1
 
     def prior(clip: Clip) -> Float[Tensor, "S B T 1 H W"]:
-        drawn = probe.prior(clip, num_samples=num_samples, generator=Generator().manual_seed(seed))
+        generator = Generator(clip.state.device).manual_seed(seed)
+        drawn = probe.prior(clip, num_samples=num_samples, generator=generator)
         return torch.stack([predict(probe, clip, one) for one in drawn])
 
     def posterior(clip: Clip) -> Float[Tensor, "1 B T 1 H W"]:
-        latents = probe.model.infer_latents(clip, Generator().manual_seed(seed))
+        latents = probe.model.infer_latents(clip, Generator(clip.state.device).manual_seed(seed))
         return predict(probe, clip, latents).unsqueeze(0)
 
     found: dict[str, Predictor] = {"model": prior}

@@ -45,7 +45,7 @@ class Sampled:
     @torch.no_grad()
     def __call__(self, clip: Clip) -> Float[Tensor, "S B T 1 H W"]:
         """Returns the co-moving futures after the clip's history."""
-        generator = Generator().manual_seed(self.seed)
+        generator = Generator(clip.state.device).manual_seed(self.seed)
         memory = self.model.encode(clip.obs(self.model.history)).repeat(self.num_samples)
         frames = unroll_prior(self.model, memory, _horizon(clip, self.model), generator=generator)
         return frames.unflatten(0, (-1, self.num_samples)).transpose(0, 1)

@@ -5,11 +5,13 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from jaxtyping import Int
 
-from worldmodel.app.compose import Config, UsageError, build
+from worldmodel.app.compose import Config, UsageError, build, require
+from worldmodel.app.precheck import check_device
 from worldmodel.data import Store
 from worldmodel.data.datamodule import TrafficDataModule
 from worldmodel.data.dataset import WindowDataset
-from worldmodel.evaluation.probe import Probe
+from worldmodel.evaluation.probe import Probe, probe_of
+from worldmodel.models import load_model
 from worldmodel.types import Clip
 
 Batches = Sequence[Int[np.ndarray, " _"]]
@@ -18,12 +20,23 @@ Arrange = Callable[[Batches, Int[np.ndarray, " W"]], Batches]
 """Batches, and the vehicle of every window of the data set -> the same windows in another order."""
 
 
+def load_probe(config: Config) -> Probe:
+    """Returns what asks the model of `config.checkpoint`, on `config.device`.
+
+    Raises:
+        UsageError: no checkpoint is given, or there is no such device.
+    """
+    require(config, "checkpoint")
+    check_device(config.device)
+    return probe_of(load_model(config.checkpoint, device=config.device))
+
+
 def held_out(
     config: Config, probe: Probe, *, num: int, arrange: Arrange | None = None
 ) -> tuple[WindowDataset, list[Clip]]:
     """Returns the windows of `config.part`, and batches of `num` of them in random order.
 
-    They are drawn as the model expects them.
+    They are drawn as the model expects them, and are on `config.device`.
 
     Args:
         arrange: what comes beside what; None leaves it to chance.
@@ -53,7 +66,8 @@ def held_out(
     vehicle = np.unique(dataset.index[:, :2], axis=0, return_inverse=True)[1].ravel()
     batches: Batches = np.array_split(order, -(-len(order) // config.batch_size))
     batches = arrange(batches, vehicle) if arrange else batches
-    return dataset, [dataset.collate([dataset[int(i)] for i in batch]) for batch in batches]
+    clips = [dataset.collate([dataset[int(i)] for i in batch]) for batch in batches]
+    return dataset, [clip.to(config.device) for clip in clips]
 
 
 def vehicles_apart(batches: Batches, vehicle: Int[np.ndarray, " W"], *, first: int) -> Batches:

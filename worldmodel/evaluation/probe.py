@@ -118,7 +118,7 @@ def probe_of(model: Any) -> Probe:
 
 @dataclass(frozen=True)
 class WindowFindings:
-    """What was found in each of `W` windows of `T` steps.
+    """What was found in each of `W` windows of `T` steps, on the CPU.
 
     Attributes:
         error: mean squared errors of the vehicle channel: `model` (mean over latents), `limit` (what that of
@@ -188,11 +188,11 @@ def measure(
     Raises:
         ValueError: if there are no windows.
     """
-    generator = Generator().manual_seed(seed)
     num_samples, num_draws = (num_samples, num_draws) if probe.model.latent.dim else (1, 1)
     batches = [clip for clip in clips if len(clip.size) > 1]
     if not batches:
         raise ValueError("no windows to look at: the split is empty or shorter than history + horizon")
+    generator = Generator(batches[0].state.device).manual_seed(seed)
     parts = [
         _measure_batch(
             probe,
@@ -251,14 +251,18 @@ def doubt(
     an ensemble. A latent does not mean the same to two models, so each of those draws as many from its own
     prior, with a seed of its own: the first has `seed`.
     """
+
+    def seeded(number: int) -> Generator:
+        return Generator(clip.state.device).manual_seed(number)
+
     if ensemble:
         drawn = []
         for index, one in enumerate(ensemble):
-            own = one.prior(clip, num_samples=len(latents), generator=Generator().manual_seed(seed + index))
+            own = one.prior(clip, num_samples=len(latents), generator=seeded(seed + index))
             drawn.append(torch.stack([predict(one, clip, z) for z in own]))
         return split_variance(torch.stack(drawn))
     members = [
-        torch.stack([predict(probe, clip, z, masks=Generator().manual_seed(seed + i)) for z in latents])
+        torch.stack([predict(probe, clip, z, masks=seeded(seed + i)) for z in latents])
         for i in range(num_members)
     ]
     return split_crossed_variance(torch.stack(members))
@@ -343,24 +347,29 @@ def _measure_batch(
     kept = moved.pop("keep")
     errors = {name: squared_error(one, target, covered) for name, one in images.items()}
     errors["limit"] = _covered_mean(limit, covered)
+    latent = latent_use(model, clip, prior[:num_used], generator=generator) if model.latent.dim else None
     return WindowFindings(
-        error={name: one.double().numpy() for name, one in errors.items()},
-        response={name: squared_error(one, kept, covered).double().numpy() for name, one in moved.items()},
-        latent=latent_use(model, clip, prior[:num_used], generator=generator) if model.latent.dim else None,
+        error={name: _as_numpy(one) for name, one in errors.items()},
+        response={name: _as_numpy(squared_error(one, kept, covered)) for name, one in moved.items()},
+        latent=latent.to("cpu") if latent else None,
         variance=VarianceParts(
             _covered_mean(variance.aleatoric, covered), _covered_mean(variance.epistemic, covered)
-        ),
-        occupancy=occupancy_bins(mean, target, covered),
-        levels=occupancy_bins(mean, target, covered, num_bins=NUM_LEVELS),
-        spread=spread_bins(total, limit, covered),
-        catching=catching_threshold(mean, target, covered).double().numpy(),
-        cluster=(clip.origin[:, 0] * 1_000_000 + clip.origin[:, 1]).numpy(),
+        ).to("cpu"),
+        occupancy=occupancy_bins(mean, target, covered).to("cpu"),
+        levels=occupancy_bins(mean, target, covered, num_bins=NUM_LEVELS).to("cpu"),
+        spread=spread_bins(total, limit, covered).to("cpu"),
+        catching=_as_numpy(catching_threshold(mean, target, covered)),
+        cluster=(clip.origin[:, 0] * 1_000_000 + clip.origin[:, 1]).cpu().numpy(),
     )
 
 
 def predict_mean(probe: Probe, clip: Clip, latents: Float[Tensor, "N B S Z"]) -> Float[Tensor, "B T 1 H W"]:
     """Returns the mean prediction over several latents."""
     return torch.stack([predict(probe, clip, one) for one in latents]).mean(0)
+
+
+def _as_numpy(value: Tensor) -> np.ndarray:
+    return value.cpu().double().numpy()
 
 
 def _covered_mean(

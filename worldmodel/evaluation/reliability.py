@@ -15,9 +15,11 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from worldmodel.types import Indexed
+
 
 @dataclass(frozen=True)
-class Bins:
+class Bins(Indexed):
     """What was predicted and what came, summed over bins of the prediction, for each horizon step.
 
     Attributes:

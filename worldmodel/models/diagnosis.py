@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Generator, Tensor
 
 from worldmodel.models.energy import ClipEnergy, LatentModel, infer_by_gradient, vehicle_error
-from worldmodel.types import Clip
+from worldmodel.types import Clip, Indexed
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class EnergyGap:
 
 
 @dataclass(frozen=True)
-class LatentUse:
+class LatentUse(Indexed):
     """Errors of each window with z from the posterior, from the prior and zero, and what z changes.
 
     Attributes:
