@@ -210,12 +210,12 @@ CHOICES = {
 
 def test_templates_become_stages() -> None:
     templates = {
-        "model": {"command": "train", "each": {"train": ["x", "y"]}, "budget": 100, "outputs": ["model.pt"]},
+        "model": {"command": "train", "each": {"train": ["x", "y"]}, "expect": 50, "outputs": ["model.pt"]},
         "drive": {"command": "evaluate", "each": {"agent": ["ours", "idm"], "train": ["x"]}},
     }
-    stages = {one.name: one for one in expand(templates, CHOICES, scale=0.5)}
+    stages = {one.name: one for one in expand(templates, CHOICES)}
     assert list(stages) == ["model-x", "model-y", "drive-ours-x", "drive-idm-x"]
-    assert stages["model-x"].overrides == ("data=x", "seconds=50")
+    assert stages["model-x"].overrides == ("data=x",)
     assert (stages["model-x"].seconds, stages["model-y"].seconds) == (50, 55)
     ours = stages["drive-ours-x"]
     assert ours.overrides == ("a=ours", "data=x", "checkpoint={checkpoint}")

@@ -29,7 +29,7 @@ from worldmodel.evaluation.table import write_tables
 @cache
 def configured(profile: str) -> list[Stage]:
     config = compose("results", [f"profile={profile}"])
-    return expand(plain(config.stages), plain(config.choices), scale=config.scale)
+    return expand(plain(config.stages), plain(config.choices))
 
 
 def test_the_published_table_takes_about_three_hours() -> None:

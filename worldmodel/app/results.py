@@ -38,7 +38,7 @@ def main(config: Config) -> None:
     Raises:
         ValueError: a stage failed; what could be made without it is made.
     """
-    stages = chosen(expand(_plain(config.stages), _plain(config.choices), scale=config.scale), config.only)
+    stages = chosen(expand(_plain(config.stages), _plain(config.choices)), config.only)
     folder, begin = Path(config.run), time.monotonic()
     pipeline = Pipeline(
         folder, argv=process, describe=describe, jobs=config.jobs, environment=quiet(config.threads)
@@ -149,7 +149,7 @@ def _page(config: Config, tables: str, made: Mapping[str, object]) -> str:
     lines = [
         "# Results",
         "",
-        f"`worldmodel results run={config.run} scale={config.scale:g}`: {made['stages']} stages, "
+        f"`worldmodel results run={config.run}`: {made['stages']} stages, "
         f"{made['seconds_of_stages']:.0f} s of work, {config.jobs} at a time, threads={config.threads}.",
         "",
         "Intervals: 95 %, for one seed Wilson's for what the episodes of each cluster (scene or vehicle) are "

@@ -30,7 +30,7 @@ class Stage:
     seconds: float = 0.0
 
 
-def expand(templates: Mapping[str, Any], choices: Mapping[str, Any], *, scale: float = 1.0) -> list[Stage]:
+def expand(templates: Mapping[str, Any], choices: Mapping[str, Any]) -> list[Stage]:
     """Returns the stages of all templates.
 
     A template says:
@@ -40,7 +40,7 @@ def expand(templates: Mapping[str, Any], choices: Mapping[str, Any], *, scale: f
     - `overrides`, where `{variable}` is the value and `{alias}` the path of what is needed;
     - `needs`, alias -> `stage/file` or `stage`; `inputs`, the same and an override `alias=path`;
     - `gather`, variables of whose values a stage takes all: texts that hold such a `{variable}` are repeated;
-    - `budget` [s], which times `scale` becomes the override `seconds=`; `expect` [s], what the rest takes.
+    - `expect` [s], how long it takes on an idle core.
 
     A value adds what `choices[variable][value]` says of it: the same keys, but for the first two. Variables
     that `choices` does not know are names only.
@@ -49,7 +49,7 @@ def expand(templates: Mapping[str, Any], choices: Mapping[str, Any], *, scale: f
         ValueError: a value that `choices` does not know, or a stage that needs one that is not there.
     """
     stages = [
-        _stage(name, template, values, choices=choices, scale=scale)
+        _stage(name, template, values, choices=choices)
         for name, template in templates.items()
         for values in _combinations(template.get("each", {}))
     ]
@@ -98,7 +98,6 @@ def _stage(
     values: Mapping[str, str],
     *,
     choices: Mapping[str, Any],
-    scale: float,
 ) -> Stage:
     parts = [*(_choice(choices, variable, value) for variable, value in values.items()), template]
     gathered = [dict(values, **more) for more in _combinations(template.get("gather", {}))]
@@ -116,15 +115,14 @@ def _stage(
     }
     inputs = [f"{key}={{{key}}}" for part in parts for key in part.get("inputs", {})]
     overrides = [one for part in parts for text in part.get("overrides", ()) for one in each(text)]
-    budget = sum(part.get("budget", 0.0) for part in parts) * scale
     return Stage(
         name="-".join([template_name, *values.values()]),
         command=template["command"],
-        overrides=(*overrides, *inputs, *([f"seconds={budget:g}"] if budget else [])),
+        overrides=(*overrides, *inputs),
         needs=needs,
         outputs=tuple(template.get("outputs", ())),
         labels={"stage": template_name, "table": template.get("table", ""), **values},
-        seconds=budget + sum(part.get("expect", 0.0) for part in parts),
+        seconds=float(sum(part.get("expect", 0.0) for part in parts)),
     )
 
 
