@@ -53,7 +53,7 @@ bench: .venv/.runtime  ## run every benchmark; numbers go to runs/bench/
 		$(BIN)/python $$script --json runs/bench/$$(basename $$script .py).json; \
 	done
 
-results: .venv/.runtime  ## docs/results.md anew, in about three hours; goes on where it was; needs ../shared/data
+results: .venv/.runtime  ## docs/results.md anew, in two to three hours; goes on where it was; needs ../shared/data
 	@$(BIN)/worldmodel results
 
 constraints: .venv/.dev  ## pin what .venv holds into constraints.txt

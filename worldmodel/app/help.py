@@ -247,7 +247,7 @@ COMMANDS = {
         ),
     ),
     "results": Command(
-        "the tables of results, in about three hours",
+        "the tables of results, in two to three hours",
         "Trains the models and policies of docs/results.md, drives and scores them, and\n"
         "writes results.md, results.csv, results.json and a picture of each table. Each\n"
         "stage is a command with a run folder below run=. To resume, repeat the command:\n"
