@@ -16,7 +16,7 @@ from worldmodel.app.check_members import load_ensemble, member_disagreement
 from worldmodel.app.check_table import disagreement_table, horizon_table, inference_table, recalibration_table
 from worldmodel.app.cli import main
 from worldmodel.costs import VarianceParts
-from worldmodel.evaluation.probe import Findings, copied, doubt, manoeuvres, measure, predict, probe_of
+from worldmodel.evaluation.probe import Findings, Probe, copied, doubt, manoeuvres, measure, predict, probe_of
 from worldmodel.evaluation.reliability import Bins
 from worldmodel.evaluation.verdict import by_horizon, energies_of, growth, judge, judge_latent, longest_run
 from worldmodel.models import (
@@ -321,12 +321,16 @@ def test_an_ensemble_of_one_or_of_other_rasters_is_refused(tmp_path: Path) -> No
     save_model(ForwardModel(channels=8), tmp_path / "b.pt")
     probe = probe_of(make_model())
     paths = [str(tmp_path / name) for name in ("a.pt", "b.pt")]
-    assert load_ensemble(OmegaConf.create({"ensemble": None}), probe) == []
-    assert len(load_ensemble(OmegaConf.create({"ensemble": [paths[0]] * 2}), probe)) == 2
+
+    def load(ensemble: list[str] | None) -> list[Probe]:
+        return load_ensemble(OmegaConf.create({"ensemble": ensemble, "device": "cpu"}), probe)
+
+    assert load(None) == []
+    assert len(load([paths[0]] * 2)) == 2
     with pytest.raises(ValueError, match="is one model; give two or more"):
-        load_ensemble(OmegaConf.create({"ensemble": paths[:1]}), probe)
+        load(paths[:1])
     with pytest.raises(ValueError, match=r"b\.pt is a ForwardModel of 10 frames"):
-        load_ensemble(OmegaConf.create({"ensemble": paths}), probe)
+        load(paths)
 
 
 def test_a_coupled_model_is_asked_the_same() -> None:
