@@ -218,13 +218,7 @@ def test_agents_drive_as_on_the_cpu(checkpoints: Path, tmp_path: Path) -> None:
         "protocol=v1_once", "max_episodes=2", "num_decisions=1", "threads=1",
         *(f"agent.{one}.planner.num_iterations=1" for one in ("mpc_copy", "mpc_true_future", "mpc_learnt")),
     ]  # fmt: skip
-    assert main([*told, f"run={tmp_path / 'cpu'}"]) == 0
-    with second_device():
-        assert main([*told, "device=second", f"run={tmp_path / 'second'}"]) == 0
-    cpu, other = (
-        [without_times(line) for line in (tmp_path / name / "episodes.csv").read_text().splitlines()]
-        for name in ("cpu", "second")
-    )
+    cpu, other = driven_on_both(told, tmp_path)
     assert cpu == other and len(cpu) == 1 + 2 * len(agents)
 
 
@@ -239,13 +233,7 @@ def test_agents_of_simulated_traffic_drive_as_on_the_cpu(tmp_path: Path) -> None
         f"agent=[{','.join(agents)}]", "ours=driver", "against=[]", "max_episodes=2", "num_decisions=1",
         *(f"agent.{one}.planner.{key}" for one in agents[:2] for key in ("num_iterations=1", "horizon=8")),
     ]  # fmt: skip
-    assert main([*told, f"run={tmp_path / 'cpu'}"]) == 0
-    with second_device():
-        assert main([*told, "device=second", f"run={tmp_path / 'second'}"]) == 0
-    cpu, other = (
-        [without_times(line) for line in (tmp_path / name / "episodes.csv").read_text().splitlines()]
-        for name in ("cpu", "second")
-    )
+    cpu, other = driven_on_both(told, tmp_path)
     assert cpu == other and len(cpu) == 1 + 2 * len(agents)
 
 
@@ -283,6 +271,18 @@ def told_apart(text: str) -> tuple[str, list[float]]:
     """The text without its fractional numbers, and the numbers."""
     pattern = r"-?\d+\.\d+(?:e-?\d+)?"
     return re.sub(pattern, "#", text), [float(one) for one in re.findall(pattern, text)]
+
+
+def driven_on_both(told: list[str], folder: Path) -> tuple[list[str], list[str]]:
+    """The rows of the episodes as driven on the CPU and on the second device."""
+    assert main([*told, f"run={folder / 'cpu'}"]) == 0
+    with second_device():
+        assert main([*told, "device=second", f"run={folder / 'second'}"]) == 0
+    cpu, other = (
+        [without_times(line) for line in (folder / name / "episodes.csv").read_text().splitlines()]
+        for name in ("cpu", "second")
+    )
+    return cpu, other
 
 
 def without_times(line: str) -> str:

@@ -113,11 +113,8 @@ def sweep(config: Config, probe: Probe, clip: Clip) -> tuple[str, Mapping[str, F
     if is_discrete(probe.model.latent):
         if config.dimension is not None:
             raise UsageError(f"dimension={config.dimension}, but this latent is discrete; leave it out")
-        world, device = world_of(probe.model), clip.state.device
-        hidden, generator = (
-            world.init(clip.obs(probe.model.history)),
-            Generator(device).manual_seed(config.seed),
-        )
+        world, generator = world_of(probe.model), Generator(clip.state.device).manual_seed(config.seed)
+        hidden = world.init(clip.obs(probe.model.history))
         held = [world.sample_latent(hidden, 1, generator) for _ in config.sweep]
         values = {f"value {i + 1}": z.expand(-1, num_steps, -1) for i, z in enumerate(held)}
         return f"{len(held)} values of the latent, held", values
