@@ -114,6 +114,7 @@ def test_it_allows_what_a_gpu_allows() -> None:
 # --- What runs on it ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("latent", named("latent"))
 @pytest.mark.parametrize("kind", ["small", "coupled_small"])
 def test_models_train_with_every_latent(kind: str, latent: str, _no_trainer: None) -> None:
@@ -131,6 +132,7 @@ def test_models_train_with_every_latent(kind: str, latent: str, _no_trainer: Non
             assert model.variance_mean.device == device
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", named("planner"))
 def test_every_planner_plans_as_on_the_cpu(name: str) -> None:
     config = OmegaConf.to_container(OmegaConf.load(Path(configs.__file__).parent / f"planner/{name}.yaml"))
@@ -165,6 +167,7 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [one for one in named("policy") if one != "common"])
 def test_policies_learn_as_on_the_cpu(name: str, checkpoints: Path, _no_trainer: None) -> None:
     known = {"mpur_coupled": "coupled", "vg": "plain"}

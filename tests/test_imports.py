@@ -37,6 +37,7 @@ def test_imports_obey_the_contracts(root: Path) -> None:
     assert result.returncode == 0, result.stdout + result.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("module", "text", "contract"),
     [

@@ -20,6 +20,7 @@ def test_a_name_resolves_below_the_repository(name: str, root: Path) -> None:
     assert Path(str(importlib.import_module(name).__file__)) == root / name / "__init__.py"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_a_name_has_one_owner(name: str) -> None:
     # A set: an editable install leaves metadata both in site-packages and in the repository.

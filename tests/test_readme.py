@@ -54,6 +54,7 @@ def name_of(page: Path) -> str:
     return str(page.relative_to(ROOT))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", [page for page in PAGES if has_python(page)], ids=name_of)
 def test_python_blocks_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
@@ -69,6 +70,7 @@ def test_make_targets_exist(page: Path) -> None:
     assert make_targets(page.read_text(encoding="utf-8")) <= known
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_commands_can_be_composed(page: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for name, *arguments in commands(page.read_text(encoding="utf-8")):

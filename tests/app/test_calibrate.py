@@ -18,6 +18,7 @@ from worldmodel.scene.traffic import MIXED, DriverType, Population, Spread
 TINY = ["rounds=1", "scenes=1", "frames=100", "warm_up=1.0", "scenario.road.length=300.0", "name=made_up"]
 
 
+@pytest.mark.slow
 def test_recorded_drivers_become_a_population(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     recordings = [make_recording(seed=seed, name=name) for seed, name in ((1, "first"), (2, "second"))]
     save_store(recordings, Split(train=(Span("first", 0, 100),)), tmp_path / "store")

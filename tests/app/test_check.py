@@ -139,6 +139,7 @@ def test_a_model_that_knows_the_future_passes() -> None:
     assert len(answers["bounds"].numbers["threshold"]) == HORIZON
 
 
+@pytest.mark.slow
 def test_a_model_that_draws_from_the_truth_is_honest() -> None:
     """Futures are one more draw of its own: more draws are more honest, errors as large as spreads.
 
@@ -198,6 +199,7 @@ def test_the_verdict_on_the_latent(posterior: float, spread: float, off: float, 
     assert answer.numbers["energy_gap"]["forgiven"] == pytest.approx(1 - off / 0.1)
 
 
+@pytest.mark.slow
 def test_descent_is_for_latents_that_take_any_value() -> None:
     """A category half taken is none: such a latent stays what the encoder guessed."""
     models = [make_model(dim=2, std=0.3, dropout=0.0), make_model(std=0.3, dropout=0.0, categories=3)]
@@ -279,6 +281,7 @@ def test_variances_below_zero_count_as_they_are() -> None:
     assert numbers["epistemic_share"] == pytest.approx(0.5)
 
 
+@pytest.mark.slow
 def test_variance_is_told_apart() -> None:
     only_latent = find(make_model(dim=2, std=0.3, dropout=0.0), make_clips())
     assert float(only_latent.variance.aleatoric.mean()) > 0
@@ -333,6 +336,7 @@ def test_an_ensemble_of_one_or_of_other_rasters_is_refused(tmp_path: Path) -> No
         load(paths)
 
 
+@pytest.mark.slow
 def test_a_coupled_model_is_asked_the_same() -> None:
     """Drawn from the ego's poses, which in these clips are the co-moving ones; untrained it copies."""
     clips = [replace(one, view=one.state[..., :3]) for one in make_clips()]

@@ -46,6 +46,7 @@ def test_help_does_not_wait_for_heavy_imports() -> None:
     assert result.stdout.splitlines()[-1].split() == ["HEAVY"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MADE)
 def test_a_commands_configuration_composes_and_prints(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([name, "--cfg", "job"]) == 0
@@ -81,6 +82,7 @@ def test_a_source_names_classes_that_exist() -> None:
         _assert_targets_exist(OmegaConf.to_container(config, resolve=True))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["no_action", "lane_keeping", "mpc_copy"])
 def test_agents_that_need_no_checkpoint_instantiate(name: str) -> None:
     agent = build(compose("evaluate", [f"agent=[{name}]"]).agent[name])
@@ -171,6 +173,7 @@ def _assert_targets_exist(node: object) -> None:
             _assert_targets_exist(part)
 
 
+@pytest.mark.slow
 def test_what_lies_on_the_search_path_is_found_by_all_that_a_command_composes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

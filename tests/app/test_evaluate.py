@@ -44,6 +44,7 @@ def arguments(folder: Path, *more: str) -> list[str]:
     return ["evaluate", *small, f"run={folder / 'run'}", *more]
 
 
+@pytest.mark.slow
 def test_an_evaluation_writes_rows_and_rates(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     wanted = arguments(tmp_path, "agent=[human,no_action]", "ours=human", "against=[no_action]")
     assert main(wanted) == 0
@@ -72,6 +73,7 @@ def test_some_episodes_are_not_those_of_one_vehicle(tmp_path: Path) -> None:
     assert len({one.vehicle for one in everything[:4]}) < 4
 
 
+@pytest.mark.slow
 def test_another_environment_is_driven_in_anew(tmp_path: Path) -> None:
     def part() -> bytes:
         (found,) = (tmp_path / "run" / "parts").iterdir()

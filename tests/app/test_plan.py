@@ -17,6 +17,7 @@ def arguments(folder: Path, *more: str) -> list[str]:
     return ["plan", *small, f"run={folder / 'run'}", *more]
 
 
+@pytest.mark.slow
 def test_a_decision_is_drawn_and_explained(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(arguments(tmp_path, "recording=second", "frame=20")) == 0
     found = json.loads((tmp_path / "run" / "plan.json").read_text())

@@ -69,6 +69,7 @@ def test_any_scenario_can_be_recorded() -> None:
     assert scenario.population.types[0].headway.mean < 1.2
 
 
+@pytest.mark.slow
 def test_an_evaluation_in_highway_env_brings_its_scenes(tmp_path: Path) -> None:
     config = compose("evaluate", ["env=highway", f"data.folder={tmp_path / 'scenes'}", *TINY])
     assert config.protocol.name == "v1_once"

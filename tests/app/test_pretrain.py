@@ -31,6 +31,7 @@ def pretrained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run
 
 
+@pytest.mark.slow
 def test_an_encoder_is_kept_with_its_log(pretrained: Path) -> None:
     encoder = load_encoder(pretrained / "ssl.pt")
     assert encoder.features == 8
@@ -56,6 +57,7 @@ def test_a_finished_pretraining_is_not_done_again(
     assert "done before" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_killed_before_a_refit_it_takes_the_same_steps(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -84,6 +86,7 @@ def test_killed_before_a_refit_it_takes_the_same_steps(
     assert len(whole) == 3 and killed == whole
 
 
+@pytest.mark.slow
 def test_a_probe_says_what_is_seen(
     pretrained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -97,6 +100,7 @@ def test_a_probe_says_what_is_seen(
     assert all(f"<h2>{one}</h2>" in page for one in SECTIONS)
 
 
+@pytest.mark.slow
 def test_a_collapsed_encoder_is_named(
     pretrained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -105,6 +109,7 @@ def test_a_collapsed_encoder_is_named(
     assert "collapsed" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_forward_model_takes_the_encoder(pretrained: Path, tmp_path: Path) -> None:
     overrides = ["+encoder@model.encoder=frozen", f"model.encoder.path={pretrained / 'ssl.pt'}"]
     steps = ["phases.0.num_steps=2", "phases.1.num_steps=2", "uncertainty=null", "latent.latent.features=8"]
@@ -116,6 +121,7 @@ def test_a_forward_model_takes_the_encoder(pretrained: Path, tmp_path: Path) -> 
         assert torch.equal(one, other)
 
 
+@pytest.mark.slow
 def test_a_policy_sees_through_an_encoder_of_vehicles(tmp_path: Path) -> None:
     vehicles = ["channels=[vehicles]", "encoder.in_channels=1", "encoder.features=4", "phases.0.num_steps=2"]
     assert main(["pretrain", f"run={tmp_path / 'ssl'}", *vehicles, *TINY]) == 0

@@ -30,6 +30,7 @@ def traffic(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     return ["data=store", f"data.path={folder}", "env=traffic", *QUICK]
 
 
+@pytest.mark.slow
 def test_privileged_agents_drive_in_simulated_traffic(traffic: list[str], tmp_path: Path) -> None:
     agents = ["mpc_oracle", "mpc_constant_velocity", "driver", "mobil", "idm"]
     small = [f"agent.{one}.planner.{key}" for one in agents[:2] for key in ("num_iterations=1", "horizon=8")]
@@ -47,6 +48,7 @@ def test_privileged_agents_drive_in_simulated_traffic(traffic: list[str], tmp_pa
     assert len(set(different)) == 8  # within 0.8 s the two that plan may agree
 
 
+@pytest.mark.slow
 def test_the_oracles_decision_is_drawn(traffic: list[str], tmp_path: Path) -> None:
     small = ["agent.mpc_oracle.planner.num_iterations=1", *(one for one in traffic if one not in QUICK)]
     assert main(["plan", *small, "threads=1", "agent=[mpc_oracle]", f"run={tmp_path / 'plan'}"]) == 0

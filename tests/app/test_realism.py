@@ -17,6 +17,7 @@ TINY = [
 ]
 
 
+@pytest.mark.slow
 def test_what_flows_is_measured_compared_and_drawn(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -42,6 +42,7 @@ def in_model(folder: Path, *more: str) -> list[str]:
     return arguments(folder, f"checkpoint={folder / 'model.pt'}", "env.num_steps=3", *PPO, *more)
 
 
+@pytest.mark.slow
 def test_ppo_in_a_model_is_killed_and_carries_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -94,6 +95,7 @@ def test_a_policy_is_trained_on_in_replay(tmp_path: Path) -> None:
     assert read_checkpoint(tmp_path / "run" / "policy.pt")["extra"].keys() == {"learner", "steps", "seed"}
 
 
+@pytest.mark.slow
 def test_dqn_learns_to_choose(tmp_path: Path) -> None:
     options = ("buffer_size=50", "learning_starts=4", "batch_size=4", "target_update_interval=8")
     more = ("env=replay", "learner=dqn", "model=choice", "learner.chunk=8")
@@ -102,6 +104,7 @@ def test_dqn_learns_to_choose(tmp_path: Path) -> None:
     assert isinstance(load(tmp_path / "run" / "policy.pt").head, ChoiceHead)
 
 
+@pytest.mark.slow
 def test_mistakes_are_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -32,6 +32,7 @@ def configured(profile: str) -> list[Stage]:
     return expand(plain(config.stages), plain(config.choices))
 
 
+@pytest.mark.slow
 def test_the_published_table_takes_about_three_hours() -> None:
     stages = configured("full")
     seconds = sum(one.seconds for one in stages)
@@ -175,6 +176,7 @@ def test_predictions_of_several_seeds_are_one_row(tmp_path: Path) -> None:
     assert (row["model"], row["seeds"], row["iou_3s"]) == ("frozen vicreg", 2, 2.0)
 
 
+@pytest.mark.slow
 def test_the_stages_of_encoders_train_and_drive_with_each() -> None:
     stages = {one.name: one for one in configured("encoders")}
     assert not any(one.startswith(("split", "policy", "drive_planned", "drive_latent")) for one in stages)

@@ -49,6 +49,7 @@ PLACES = {
 """What a factor may change in a scenario."""
 
 
+@pytest.mark.slow
 def test_every_level_differs_from_the_base_in_its_factor_alone() -> None:
     config = compose("suite")
     levels = suite.levels_of(config)
@@ -82,6 +83,7 @@ def test_the_base_is_driven_once_and_agents_get_the_weights_that_they_read() -> 
     assert "drive-base-policy" in names and "drive-lanes-5-lane_keeping" in names
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("more", "message"),
     [
@@ -118,6 +120,7 @@ def small_course(folder: Path) -> Course:
     return Course(store, tuple(found), protocol, build(compose("evaluate", overrides).env))
 
 
+@pytest.mark.slow
 def test_scenes_are_kept_and_the_vehicles_to_drive_are_drawn_once(tmp_path: Path) -> None:
     course = small_course(tmp_path)
     assert [one.recording for one in course.episodes] == [0, 0, 1, 1]
@@ -149,6 +152,7 @@ class Weave:
         return plan
 
 
+@pytest.mark.slow
 def test_a_drive_is_done_again_step_by_step(tmp_path: Path) -> None:
     course = small_course(tmp_path / "scenes")
     results = evaluate(

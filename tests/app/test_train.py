@@ -50,6 +50,7 @@ def weights(path: Path) -> dict[str, Any]:
     return load_model(path).state_dict()
 
 
+@pytest.mark.slow
 def test_killed_again_and_again_a_training_takes_the_same_steps(
     store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -69,6 +70,7 @@ def test_killed_again_and_again_a_training_takes_the_same_steps(
     assert not (tmp_path / "killed" / "training.pt").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "model",
     [
@@ -98,6 +100,7 @@ def test_mixed_precision_learns_about_the_same(model: tuple[str, ...], store: Pa
     assert all(weight.dtype != torch.bfloat16 for weight in other.values())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_interrupted_or_terminated_a_training_says_how_to_go_on(
     number: signal.Signals, code: int, store: Path, tmp_path: Path,
@@ -252,6 +255,7 @@ def test_a_killed_process_carries_on(store: Path, tmp_path: Path) -> None:
     assert rows(tmp_path / "killed") == rows(tmp_path / "whole")
 
 
+@pytest.mark.slow
 def test_the_model_of_every_phase_knows_its_uncertainty(store: Path, tmp_path: Path) -> None:
     """A policy may learn in any of them."""
     assert train(store, tmp_path) == 0

@@ -63,6 +63,7 @@ def arguments(folder: Path, policy: str, *more: str) -> list[str]:
     return ["train", f"policy={policy}", f"checkpoint={checkpoint}", *data, *SMALL, *more]
 
 
+@pytest.mark.slow
 def test_imitation_is_trained_resumed_and_drives(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(arguments(tmp_path, "il", "checkpoint=null")) == 0
     run = tmp_path / "run"
@@ -131,6 +132,7 @@ def test_every_policy_practises_only_if_it_can(policy: str) -> None:
         check_practice(compose("train", [f"policy={policy}", "checkpoint=model.pt", PRACTICE]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("policy", ["il", "vg"])
 def test_killed_again_and_again_a_policy_takes_the_same_steps(
     policy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

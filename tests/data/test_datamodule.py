@@ -49,6 +49,7 @@ def test_without_mirroring_only_the_recordings_themselves_come() -> None:
     assert {window[0] for window in origins(make_module(mirror=1.0).train_dataloader())} == {1}
 
 
+@pytest.mark.slow
 def test_the_seed_and_the_epoch_fix_the_order() -> None:
     module, again, other = make_module(), make_module(), make_module(seed=1)
     loader, same = module.train_dataloader(), again.train_dataloader()

@@ -158,6 +158,7 @@ def test_a_killed_run_goes_on(tmp_path: Path) -> None:
     assert content(folder) == content(tmp_path / "whole")
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_number_of_scenes(tmp_path: Path) -> None:
     def peak(num: int) -> int:
         tracemalloc.start()

@@ -159,6 +159,7 @@ def test_an_intersection_changes_the_drivers_of_no_other_scenario():
 # --- How an episode ends ------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_an_ego_that_accelerates_hits_the_one_ahead():
     env = HighwayEnv(config={"vehicles_count": 15, "lanes_count": 1}, **SMALL)
     info = drive(env, (4.0, 0.0))
@@ -226,6 +227,7 @@ def test_the_raster_shows_everybody_where_highway_env_has_them():
     assert empty.item() == 0.0  # the ego is not drawn
 
 
+@pytest.mark.slow
 def test_the_history_is_what_was_simulated_before_the_hand_over():
     env = make_merge()
     observation, _ = env.reset(options={"episode": 9})

@@ -78,6 +78,7 @@ def test_an_ego_that_swerves_touches_its_neighbour_with_its_side():
     assert info["side"] == Side.SIDE
 
 
+@pytest.mark.slow
 def test_boxes_that_come_closer_than_twice_the_shrink_do_not_collide():
     # Neighbours 2 m wide whose centres are 1.85 m apart overlap by 0.15 m, less than the 0.2 m taken off.
     recording = make_straight([(20.0, 2.0, 10.0), (20.0, 3.85, 10.0)])
@@ -105,6 +106,7 @@ def test_the_edge_of_the_covered_road_ends_the_episode_as_finished():
     assert (info["steps"], info["outcome"], info["terminated"]) == (70, Outcome.FINISHED, False)
 
 
+@pytest.mark.slow
 def test_who_is_ahead_of_the_driver_where_the_covered_road_ends_has_finished():
     """Until frame 80 the road is covered up to 136 m; the driver passes there a metre short of the end, and
     goes on where the next stretch is covered."""
@@ -120,6 +122,7 @@ def test_who_is_ahead_of_the_driver_where_the_covered_road_ends_has_finished():
     assert drive(recording, (-0.5, 0.0))["outcome"] == Outcome.TIME_OUT
 
 
+@pytest.mark.slow
 def test_the_recording_ends_the_episode():
     recording = make_straight([(20.0, 2.0, 10.0)], num_frames=60)
     info = drive(recording, (0.0, 0.0))

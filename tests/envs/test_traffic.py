@@ -72,6 +72,7 @@ def drive(env, action: tuple[float, float]) -> dict:
 # --- Reacting -----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_who_follows_a_braking_ego_brakes_and_does_not_hit_it():
     recording, scenario = make_straight([(200.0, 0.0, 15.0), (160.0, 0.0, 15.0)])
     found = [one for one in episodes([recording]) if one.vehicle == 0]
@@ -88,12 +89,14 @@ def test_an_ego_that_drives_into_somebody_has_collided():
     assert (info["outcome"], info["side"], info["hit_id"]) == (Outcome.COLLISION, Side.FRONT, 11)
 
 
+@pytest.mark.slow
 def test_leaving_the_road_ends_the_episode():
     recording, scenario = make_straight([(100.0, 0.0, 20.0)])
     info = drive(TrafficEnv([recording], episodes([recording]), scenario=scenario, **OPTIONS), (0.0, 0.01))
     assert info["outcome"] == Outcome.OFF_ROAD
 
 
+@pytest.mark.slow
 def test_an_episode_has_the_same_drivers_every_time_and_others_with_another_seed():
     def others(seed: int, before: int) -> np.ndarray:
         env = make_env(1, seed=seed)
@@ -183,6 +186,7 @@ def test_stable_baselines_checker_passes():
     sb3_check_env(make_single())
 
 
+@pytest.mark.slow
 def test_registered_ids_make_both_kinds():
     options = {"scenario": SCENARIO, "num_scenes": 1, "raster_spec": SPEC, "road_spec": ROAD}
     single = gymnasium.make("worldmodel/Traffic-v0", **options)

@@ -65,6 +65,7 @@ def test_a_share_of_the_batch_is_where_the_planner_got_to() -> None:
     assert len({tuple(row) for row in mixed.origin[:3].tolist()}) == 3
 
 
+@pytest.mark.slow
 def test_it_drives_on_from_batch_to_batch_and_begins_anew_when_it_is_over() -> None:
     practice, batch = Practice(Brake(), make_env(), share=0.5, num_ticks=5), make_batch()
     frames = [practice(batch).origin[:3, 2].max().item() for _ in range(3)]
@@ -84,6 +85,7 @@ class Hesitate:
         return Plan(action, torch.zeros(obs.batch_size, 1, 4), torch.zeros(obs.batch_size))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("traffic", "num_batches"), [("recorded", 1), ("recorded", 17), ("simulated", 4)])
 def test_from_its_state_it_makes_the_last_batch_and_those_after_it_again(
     traffic: str, num_batches: int

@@ -67,6 +67,7 @@ def timeless(rows):
     return [replace(row, plan_ms=0.0) for row in rows]
 
 
+@pytest.mark.slow
 def test_rows_are_those_of_driving_one_by_one():
     together = run({"brake": Noisy(-2.0)}, batch_size=4).rows
     one_by_one = run({"brake": Noisy(-2.0)}, batch_size=1).rows
@@ -92,6 +93,7 @@ def test_finished_episodes_are_not_planned_for():
     assert sum(map(len, agent.scenes)) == sum(row.steps for row in rows)
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_and_gives_the_same_table(tmp_path):
     whole = run({"a": Noisy(noise=0.003), "b": Noisy(-1.0)}, tmp_path / "whole", batch_size=4)
     with pytest.raises(KeyboardInterrupt):
@@ -172,6 +174,7 @@ def test_latency_takes_one_scene_at_a_time():
     assert all(len(scene) == 1 for scene in agent.scenes)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("block", ["A", "B"])
 def test_the_recorded_driver_is_safe(block):
     recording = make_consistent(us101(block))

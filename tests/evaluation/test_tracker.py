@@ -122,6 +122,7 @@ def test_what_comes_after_the_decision_is_not_seen() -> None:
     torch.testing.assert_close(leaves, keeps, atol=0, rtol=0)
 
 
+@pytest.mark.slow
 def test_each_row_has_its_own_others_whatever_it_is_batched_with() -> None:
     truth, obs = at_decision(make_pair(), make_pair(seen_until=NEWEST), make_pair(brake=3.0))
     context = ConstantVelocityContext(truth)

@@ -80,6 +80,7 @@ class Witness:
         return Plan(action, torch.zeros(obs.batch_size, 1, 4), torch.zeros(obs.batch_size))
 
 
+@pytest.mark.slow
 def test_while_driving_every_row_is_told_about_itself() -> None:
     """Seven episodes, three at a time: the last one has two slots beside it that repeat it unseen."""
     recordings, renderers, found = test_traffic.shared()
@@ -101,6 +102,7 @@ def test_while_driving_every_row_is_told_about_itself() -> None:
 # --- Ghosts -------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_idm_follows_who_is_there_and_not_who_was_recorded() -> None:
     """The recorded leader drives on; the simulated one brakes for cars that stand."""
     cars = [(100.0, 0.0, 20.0), (150.0, 0.0, 20.0), (260.0, 0.0, 0.0), (260.0, -4.0, 0.0)]

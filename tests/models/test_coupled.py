@@ -250,6 +250,7 @@ def test_recomputing_activations_changes_no_gradient_and_detaching_cuts_it() -> 
     assert (gradient(detach_every=1) - gradient()).abs().max() > 1e-6
 
 
+@pytest.mark.slow
 def test_overfits_one_batch() -> None:
     """A car that pulls ahead and an ego that steers: both errors fall far below the copy's."""
     moving = make_clip(2, relative_speed=8.0)

@@ -95,6 +95,7 @@ def test_future_frames_do_not_leak_through_the_prior() -> None:
     torch.testing.assert_close(*predicted)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("has_latent", [False, True])
 def test_one_batch_can_be_overfitted(has_latent: bool) -> None:
     """A car pulling away at 6 m/s: copying is wrong by 6 m at the end, the model learns the motion."""

@@ -23,6 +23,7 @@ def drive(stage: Stage, planner: SimulatedDriver, num_steps: int) -> torch.Tenso
     return torch.stack(seen)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("curve", [Straight(), Arc()], ids=["straight", "arc"])
 def test_it_does_what_the_simulator_does_in_its_place(curve: Straight | Arc) -> None:
     """Overtakes when its simulated twin does, though our car does not slip sideways."""

@@ -204,6 +204,7 @@ def test_candidates_do_not_influence_one_another() -> None:
     assert (stage.state.x == torch.tensor(QUEUE)[:, 0]).all()  # nothing has moved but in thought
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["gradient", "cem"])
 def test_planners_drive_by_the_simulator_without_touching_anybody(kind: str) -> None:
     """Three seconds behind a much slower car: doing nothing would crash."""
@@ -229,6 +230,7 @@ def test_planners_drive_by_the_simulator_without_touching_anybody(kind: str) -> 
     assert crashed == {False: True, True: False}
 
 
+@pytest.mark.slow
 def test_a_plan_allows_for_a_car_that_will_have_to_brake() -> None:
     """All are as fast as the ego; what lies ahead of the leader cannot be seen yet, only be simulated."""
     start = [(200.0, 1, 18.0), (226.0, 1, 18.0), *((270.0, lane, 0.0) for lane in range(3))]

@@ -3,6 +3,7 @@
 import math
 
 import numpy as np
+import pytest
 import torch
 from scipy.optimize import minimize
 from torch import Tensor
@@ -29,6 +30,7 @@ def value_and_slope(x: np.ndarray) -> tuple[float, np.ndarray]:
     return value.item(), point.grad.numpy()
 
 
+@pytest.mark.slow
 def test_it_follows_the_bent_valley_with_twice_the_evaluations_of_scipy() -> None:
     for start in STARTS.flatten(0, 1):
         known = minimize(

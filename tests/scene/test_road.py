@@ -108,6 +108,7 @@ def test_the_mirrored_road_gives_the_mirrored_patch() -> None:
     np.testing.assert_allclose(here, there * signs, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_mirrored_road_has_the_fields_that_are_computed_afresh() -> None:
     # 32 m from bottom to top, a multiple of the spacing: the two grids have the same points.
     beside = Lanelet(1, np.array([[100.0, 30.25], [160.0, 30.25]]), np.array([[100.0, 26.5], [160.0, 26.5]]))
@@ -119,6 +120,7 @@ def test_a_mirrored_road_has_the_fields_that_are_computed_afresh() -> None:
     np.testing.assert_allclose(RoadField(mirrored).crop(views, SPEC), fresh, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_map_is_asked_once_for_all_its_fields_and_forgotten_with_it(monkeypatch) -> None:
     asked = []
     original = LaneMap.edge_distance

@@ -268,6 +268,7 @@ def test_what_pulls_fakes_apart_teaches_the_generator_only() -> None:
     assert all(bool((one.grad != 0).any()) for one in cloud.parameters())
 
 
+@pytest.mark.slow
 @pytest.mark.proof("E11")
 def test_the_gap_of_energies_is_the_wasserstein_distance(result: Said) -> None:
     """Between N(0, 1) and N(2, 1) it is 2; also for an energy that begins with the wrong slope."""

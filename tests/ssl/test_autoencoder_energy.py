@@ -100,6 +100,7 @@ def test_the_best_linear_denoiser_is_wieners_and_points_along_the_score(result: 
     result(f"linear: off the closed form by {off:.1g}, off the score by {off_score:.1g}")
 
 
+@pytest.mark.slow
 @pytest.mark.proof("D6")
 def test_a_denoiser_points_from_off_the_spiral_to_it(result: Said) -> None:
     torch.manual_seed(0)
@@ -135,6 +136,7 @@ def test_the_contraction_of_a_sigmoid_layer_has_a_closed_form(result: Said) -> N
     result(f"closed form equals autograd to {error:.0e}, random directions to {100 * off:.1f} %")
 
 
+@pytest.mark.slow
 @pytest.mark.proof("D7")
 def test_contraction_makes_the_map_stiff_except_along_the_data(result: Said) -> None:
     """Data on a line in the plane: what moves across it must not move the map."""
@@ -192,6 +194,7 @@ class Layer(nn.Module):
         return self.layer(3 * frame.flatten(1))[..., None, None]
 
 
+@pytest.mark.slow
 @pytest.mark.proof("D8")
 def test_saturation_raises_the_energy_off_the_data(result: Said) -> None:
     torch.manual_seed(0)
@@ -258,6 +261,7 @@ def test_the_bound_is_the_free_energy_at_the_posterior_and_above_it_elsewhere(re
     result(f"bound equals -log p to {gap:.0e} at the posterior, {beside.min().item():.2f} above it beside")
 
 
+@pytest.mark.slow
 @pytest.mark.proof("D9")
 def test_the_bottleneck_learns_the_posterior_of_a_linear_model(result: Said) -> None:
     torch.manual_seed(0)

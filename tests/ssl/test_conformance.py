@@ -134,6 +134,7 @@ def test_what_is_saved_and_loaded_is_the_same(name: str, tmp_path: Path) -> None
     assert outcome(again) == outcome(model)
 
 
+@pytest.mark.slow
 @every
 def test_a_training_goes_on_from_its_state_as_if_it_had_not_stopped(name: str) -> None:
     whole = make(name)

@@ -157,6 +157,7 @@ class Linear(nn.Module):
         return self.map(frame)
 
 
+@pytest.mark.slow
 @pytest.mark.proof("F8")
 def test_two_senses_teach_each_other_the_classes(result: Callable[[str], None]) -> None:
     objective = Disagreement(NUM, width=16)

@@ -28,6 +28,7 @@ def network(size: int, *atoms: int) -> Deconvolutional:
     return objective.double()
 
 
+@pytest.mark.slow
 @pytest.mark.proof("B8")
 def test_codes_of_the_second_layer_have_the_energy_of_scikit_learn(result: Say) -> None:
     """Given the switches, all that is below the second layer is one matrix."""

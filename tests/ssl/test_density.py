@@ -121,6 +121,7 @@ def test_minimum_probability_flow_finds_the_ising_model(result: Said) -> None:
     result(f"KL from a 5-bit Ising model {divergence(truth, Ising()):.2f} -> {found:.1g}")
 
 
+@pytest.mark.slow
 @pytest.mark.proof("E4")
 def test_contrastive_divergence_finds_the_ising_model(result: Said) -> None:
     truth = some_ising()

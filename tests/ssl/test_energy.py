@@ -40,6 +40,7 @@ def only(error: Tensor, regulariser: Tensor | None = None) -> EnergyTerms:
     return EnergyTerms(error, nil, nil if regulariser is None else regulariser)
 
 
+@pytest.mark.slow
 @pytest.mark.proof("A1")
 def test_the_minimum_of_a_conditional_energy_is_data(result: Said) -> None:
     """F(x, y) of a spiral: trained by its exact conditional likelihood on a grid of y."""
@@ -261,6 +262,7 @@ def test_the_price_of_a_code_is_its_share_of_the_information_of_all() -> None:
     torch.testing.assert_close(found, expected)
 
 
+@pytest.mark.slow
 @pytest.mark.proof("A6")
 def test_an_encoder_learns_to_guess_what_inference_finds(result: Said) -> None:
     """`E = C(y, Dec(z)) + D(z, Enc(y)) + R(z)`: descend in z, then move Enc to where z has come."""

@@ -142,6 +142,7 @@ def sharpness(frame: Tensor) -> float:
     return sum(frame.diff(dim=dim).square().sum((1, 2, 3)).mean().item() for dim in (-2, -1))
 
 
+@pytest.mark.slow
 @pytest.mark.proof("H7")
 def test_frames_are_sharper_by_differences_and_scales_than_by_squared_error(result: Say) -> None:
     torch.manual_seed(0)

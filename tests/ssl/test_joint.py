@@ -113,26 +113,31 @@ def found(name: str, result: Callable[[str], None], *, at_least: float) -> None:
     assert trained > at_least
 
 
+@pytest.mark.slow
 @pytest.mark.proof("F1")
 def test_siamese_networks_find_what_views_share(result: Callable[[str], None]) -> None:
     found("siamese", result, at_least=0.8)
 
 
+@pytest.mark.slow
 @pytest.mark.proof("F4")
 def test_moco_finds_what_views_share(result: Callable[[str], None]) -> None:
     found("moco", result, at_least=0.8)
 
 
+@pytest.mark.slow
 @pytest.mark.proof("F5")
 def test_simclr_finds_what_views_share(result: Callable[[str], None]) -> None:
     found("simclr", result, at_least=0.8)
 
 
+@pytest.mark.slow
 @pytest.mark.proof("F10")
 def test_vicreg_finds_what_views_share(result: Callable[[str], None]) -> None:
     found("vicreg", result, at_least=0.8)
 
 
+@pytest.mark.slow
 @pytest.mark.proof("F11")
 def test_barlow_twins_find_what_views_share(result: Callable[[str], None]) -> None:
     found("barlow", result, at_least=0.8)
@@ -155,21 +160,25 @@ def test_a_minimum_entropy_code_takes_mixed_bits_apart(result: Callable[[str], N
     assert torch.equal(again, code)
 
 
+@pytest.mark.slow
 @pytest.mark.proof("F12")
 def test_sigreg_finds_what_views_share(result: Callable[[str], None]) -> None:
     found("sigreg", result, at_least=0.8)
 
 
+@pytest.mark.slow
 @pytest.mark.proof("F13")
 def test_byol_finds_what_views_share(result: Callable[[str], None]) -> None:
     found("byol", result, at_least=0.8)
 
 
+@pytest.mark.slow
 @pytest.mark.proof("F14")
 def test_simsiam_finds_what_views_share(result: Callable[[str], None]) -> None:
     found("simsiam", result, at_least=0.8)
 
 
+@pytest.mark.slow
 @pytest.mark.proof("F17")
 def test_dino_finds_what_views_share(result: Callable[[str], None]) -> None:
     found("dino", result, at_least=0.8)
@@ -207,6 +216,7 @@ def embeddings(model: Pretraining, frame: Tensor) -> Tensor:
         return objective.projector(embed(model.encoder, frame.unsqueeze(1), grid=objective.grid))
 
 
+@pytest.mark.slow
 @pytest.mark.proof("F6", "T4")
 def test_the_frame_that_comes_next_is_found_among_others(result: Callable[[str], None]) -> None:
     clip, place = blobs(128, seed=999)
@@ -228,6 +238,7 @@ def test_the_frame_that_comes_next_is_found_among_others(result: Callable[[str],
     assert (place - place[near]).norm(dim=1).mean() < 0.5 * torch.cdist(place, place).mean()
 
 
+@pytest.mark.slow
 @pytest.mark.proof("F3")
 def test_pirl_forgets_the_order_of_the_strips(result: Callable[[str], None]) -> None:
     views = Shuffled(4)

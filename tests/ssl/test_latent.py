@@ -42,6 +42,7 @@ def spiral(number: int) -> torch.Tensor:
     return torch.stack([turn * turn.cos(), turn * turn.sin()], dim=1)[..., None, None] / (3 * math.pi)
 
 
+@pytest.mark.slow
 @pytest.mark.proof("D1")
 def test_components_are_those_of_scikit_learn(result: Say) -> None:
     images = digits()
@@ -103,6 +104,7 @@ def blobs() -> torch.Tensor:
     return rows.double()
 
 
+@pytest.mark.slow
 @pytest.mark.proof("D3")
 def test_a_mixture_is_that_of_scikit_learn(result: Say) -> None:
     rows = blobs()

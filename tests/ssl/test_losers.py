@@ -27,6 +27,7 @@ def scenes(count: int) -> tuple[FrameClip, Float[Tensor, "B 2"]]:
     return FrameClip(frames=torch.stack([car, ego], 1)[:, None]), corner.float()
 
 
+@pytest.mark.slow
 @pytest.mark.proof("G9", "D11")
 def test_turned_frames_and_black_patches_teach_little_about_cars(result: Say) -> None:
     """The ego gives away which way a frame is turned; no patch tells of a car in another."""

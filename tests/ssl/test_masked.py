@@ -58,6 +58,7 @@ def test_positions_differ_and_need_a_multiple_of_four() -> None:
         positions((2, 2), 6)
 
 
+@pytest.mark.slow
 @pytest.mark.proof("D11")
 def test_hidden_patches_are_told_as_well_as_they_can_be(result: Say) -> None:
     """Bars across the frame, black or white: a hidden patch is certain where another of its row is seen.

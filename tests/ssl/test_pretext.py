@@ -115,6 +115,7 @@ def network(channels: int, features: int, size: tuple[int, int]) -> PatchEncoder
     return encoder
 
 
+@pytest.mark.slow
 @pytest.mark.proof("G2")
 def test_strips_of_digits_are_put_in_order_and_those_of_noise_are_not(result: Say) -> None:
     torch.manual_seed(0)
@@ -140,6 +141,7 @@ def drive(count: int, *, decay: float) -> FrameClip:
     return FrameClip(frames=(-far.square() / 2).exp()[:, :, None, :, None].expand(-1, -1, -1, -1, 4))
 
 
+@pytest.mark.slow
 @pytest.mark.proof("G11")
 def test_braking_shows_the_arrow_of_time_and_steady_motion_does_not(result: Say) -> None:
     found = {}
@@ -162,6 +164,7 @@ def aberrant(count: int) -> FrameClip:
     return FrameClip(frames=torch.stack([grey[:, 1:25, 1:25], other], 1)[:, None])
 
 
+@pytest.mark.slow
 @pytest.mark.proof("G1")
 def test_context_is_told_by_colour_fringes_unless_channels_are_dropped(result: Say) -> None:
     """The short cut of Doersch et al. 2015: noise has no context, and yet its place shows in its colours."""
@@ -188,6 +191,7 @@ def test_context_is_told_by_colour_fringes_unless_channels_are_dropped(result: S
     )
 
 
+@pytest.mark.slow
 @pytest.mark.proof("G13")
 def test_clusters_of_digits_come_to_agree_with_what_they_show(result: Say) -> None:
     torch.manual_seed(0)
@@ -212,6 +216,7 @@ def test_clusters_of_digits_come_to_agree_with_what_they_show(result: Say) -> No
     result(f"mutual information with the digit {agreement[0]:.2f} -> {agreement[-1]:.2f}, no cluster empty")
 
 
+@pytest.mark.slow
 @pytest.mark.proof("G9")
 def test_digits_are_set_upright(result: Say) -> None:
     torch.manual_seed(0)

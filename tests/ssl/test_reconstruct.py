@@ -98,6 +98,7 @@ def test_a_linear_tied_auto_encoder_finds_the_space_of_pca(result: Say) -> None:
     result(f"6 of 64 components: error {loss:.3g} (PCA {left:.3g}), least cosine {cosines.min().item():.6f}")
 
 
+@pytest.mark.slow
 @pytest.mark.proof("D5")
 def test_an_overcomplete_auto_encoder_copies_anything(result: Say) -> None:
     """With as many features as pixels nothing is left to be learnt: noise is given back as well as digits."""
@@ -116,6 +117,7 @@ def test_an_overcomplete_auto_encoder_copies_anything(result: Say) -> None:
     result(f"error on noise: {errors[6]:.2g} with 6 features, {errors[80]:.2g} with 80")
 
 
+@pytest.mark.slow
 @pytest.mark.proof("G3")
 def test_inpainting_beats_filling_in(result: Say) -> None:
     torch.manual_seed(0)
@@ -158,6 +160,7 @@ def nearest_fill(frame: Tensor, hidden: Tensor) -> Tensor:
     return filled
 
 
+@pytest.mark.slow
 @pytest.mark.proof("G8")
 def test_super_resolution_is_regression_and_beats_bicubic(result: Say) -> None:
     """Digits of 8 x 8 from blocks of 2 x 2; the linear optimum is known."""
@@ -208,6 +211,7 @@ def test_the_next_frame_is_as_well_told_as_it_can_be(result: Say) -> None:
     result(f"squared error from one frame {errors[1]:.3f} (least {least:.3f}), from two {errors[2]:.0e}")
 
 
+@pytest.mark.slow
 @pytest.mark.proof("H6")
 def test_a_hidden_frame_is_as_well_told_as_it_can_be(result: Say) -> None:
     """Frames of a Gaussian process: each, given the others, has a known variance."""
@@ -277,6 +281,7 @@ def squares(photo: np.ndarray, side: int) -> Tensor:
     return tiles.movedim((1, 3), (0, 1)).flatten(0, 1)
 
 
+@pytest.mark.slow
 @pytest.mark.proof("G6")
 def test_a_split_brain_knows_more_than_its_halves(result: Say) -> None:
     """The upper half of a digit in one channel, the lower in the other: together they say which digit."""
@@ -315,6 +320,7 @@ def accuracy(code: Tensor, label: Tensor, *, known: int = 1000) -> float:
     return float(found.score(code[known:].numpy(), label[known:].numpy()))
 
 
+@pytest.mark.slow
 @pytest.mark.proof("G7")
 def test_speed_is_read_off_two_frames_and_not_off_one(result: Say) -> None:
     torch.manual_seed(0)

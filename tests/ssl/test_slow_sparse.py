@@ -65,6 +65,7 @@ def found(slow: float) -> tuple[float, float]:
     return best, (lost / problem.target.square().sum()).item()
 
 
+@pytest.mark.slow
 @pytest.mark.proof("H2")
 def test_pools_find_what_stays_while_their_units_take_turns(result: Callable[[str], None]) -> None:
     (slow, lost), (sparse, _) = found(1.0), found(0.0)

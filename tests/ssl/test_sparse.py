@@ -47,6 +47,7 @@ def photo_problem() -> tuple[torch.Tensor, torch.Tensor, float, float]:
     return target, dictionary, weight, lasso(torch.from_numpy(code), target, dictionary, weight)
 
 
+@pytest.mark.slow
 @pytest.mark.proof("B2")
 def test_ista_reaches_the_energy_of_scikit_learn_and_never_climbs(result: Say) -> None:
     target, dictionary, weight, least = photo_problem()
@@ -96,6 +97,7 @@ def principal(found: torch.Tensor, number: int) -> torch.Tensor:
     return torch.linalg.svd(found.flatten(1), full_matrices=False).Vh[:number].T
 
 
+@pytest.mark.slow
 @pytest.mark.proof("B1")
 def test_photographs_have_a_code_of_oriented_edges(result: Say) -> None:
     found = patches(10_000, 12)
@@ -118,6 +120,7 @@ def test_photographs_have_a_code_of_oriented_edges(result: Say) -> None:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.proof("B4")
 def test_an_encoder_predicts_the_codes_of_photographs(result: Say) -> None:
     """docs/images/psd.png shows such atoms (tests/ssl/pictures.py)."""
@@ -143,6 +146,7 @@ def test_an_encoder_predicts_the_codes_of_photographs(result: Say) -> None:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.proof("B5")
 def test_a_learnt_encoder_of_three_steps_is_worth_many_of_ista(result: Say) -> None:
     dictionary = sparse.unit_columns(patches(128, 8, seed=2).flatten(1).T)
@@ -173,6 +177,7 @@ def digits() -> tuple[torch.Tensor, torch.Tensor]:
     return torch.tensor(pixels / 16, dtype=torch.float32).reshape(-1, 1, 8, 8), torch.tensor(label)
 
 
+@pytest.mark.slow
 @pytest.mark.proof("B6")
 def test_digits_are_made_of_strokes(result: Say) -> None:
     images, _ = digits()
@@ -257,6 +262,7 @@ def within_groups(angle: torch.Tensor) -> float:
     return float(pairs.mean() / (size * (size - 1)))
 
 
+@pytest.mark.slow
 @pytest.mark.proof("B13")
 def test_units_of_a_group_see_the_same_orientation(result: Say) -> None:
     objective = Latent(PatchDictionary(144), penalty=Group(1.5, size=4), infer=FISTA(10))
@@ -275,6 +281,7 @@ def test_units_of_a_group_see_the_same_orientation(result: Say) -> None:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.proof("B14")
 def test_neighbours_on_the_sheet_see_alike(result: Say) -> None:
     penalty = Topographic(12, 12, weight=0.3, side=3, floor=0.1)

@@ -74,6 +74,7 @@ def test_labels_shape_the_codes_of_digits(result: Say) -> None:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.proof("B15")
 def test_independent_sources_are_unmixed(result: Say) -> None:
     source = torch.distributions.Laplace(0.0, 1.0).sample((4000, 2))

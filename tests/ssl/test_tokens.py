@@ -76,6 +76,7 @@ def train(objective: Objective, encoder: nn.Module, clip: FrameClip, *, steps: i
     return model.eval()
 
 
+@pytest.mark.slow
 @pytest.mark.proof("T3")
 def test_hidden_words_are_told_as_well_as_enumeration_tells_them(result: Say) -> None:
     torch.manual_seed(0)
@@ -132,6 +133,7 @@ def entropies(length: int = 6) -> tuple[float, float]:
     return both, alone
 
 
+@pytest.mark.slow
 @pytest.mark.proof("T1")
 def test_words_one_after_another_reach_the_entropy_of_their_chain(result: Say) -> None:
     torch.manual_seed(0)

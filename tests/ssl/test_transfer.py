@@ -33,6 +33,7 @@ def codes(encoder: nn.Module, image: Tensor) -> Tensor:
         return encoder(image).flatten(1)
 
 
+@pytest.mark.slow
 @pytest.mark.proof("A9")
 def test_an_encoder_learnt_without_labels_helps_where_labels_are_few(
     result: Callable[[str], None], tmp_path: Path

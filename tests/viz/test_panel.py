@@ -3,6 +3,7 @@
 import io
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from worldmodel.viz import Curve, Panel, Rate, panel_grid
@@ -23,6 +24,7 @@ def test_the_panels_are_one_picture_the_same_every_time() -> None:
     assert panel_grid(make_panels(), dashed=["two"]) == picture
 
 
+@pytest.mark.slow
 def test_what_is_shown_is_what_is_given() -> None:
     assert panel_grid(make_panels()) != panel_grid(make_panels(0.5))
     assert panel_grid(make_panels(), dashed=["one"]) != panel_grid(make_panels())

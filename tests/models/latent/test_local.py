@@ -92,6 +92,7 @@ def coin_flips(batch: int, seed: int) -> Clip:
     return Clip(**{**vars(faster), "image": image})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("beta", [1e-4, 10.0])
 def test_the_forward_model_says_with_it_what_the_past_does_not(beta: float) -> None:
     """A coin decides how a car goes on. A z that may carry it does, one that must not does not."""

@@ -302,6 +302,7 @@ def test_returns_by_hand() -> None:
     assert found.tolist() == [[1 + 1 + 1 + 1, 2 + 2 + 2, 4 + 4]]
 
 
+@pytest.mark.slow
 def test_the_value_learns_and_the_policy_pays_without_teaching_it() -> None:
     policy, clip = make_policy(), make_window(4)
     network = ValueNetwork(policy.view_spec, channels=4, features=8, scale=5.0)

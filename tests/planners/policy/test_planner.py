@@ -52,6 +52,7 @@ def test_the_planner_does_what_the_policy_says() -> None:
     torch.testing.assert_close(planner.plan(obs[1:2]).action[0], plan.action[1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["fixed", "split"])
 @pytest.mark.parametrize("num_iterations", [1, 4])
 def test_the_hybrid_is_never_worse_than_the_proposal(kind: str, num_iterations: int) -> None:
@@ -79,6 +80,7 @@ def make_uncertain_world() -> EgoSplit:
     return EgoSplit(model.eval().requires_grad_(False))
 
 
+@pytest.mark.slow
 def test_the_hybrid_is_never_worse_by_the_risk_that_its_planner_minimises() -> None:
     world = make_uncertain_world()
     risky, expected = (partial(make_latent_objective, num_latents=3, risk=risk) for risk in (worst, mean))

@@ -27,6 +27,7 @@ def recorded(*, mirror: bool = False) -> Clip:
     return dataset.collate([dataset[i] for i in range(0, len(dataset), 3)])
 
 
+@pytest.mark.slow
 def test_the_view_from_true_predictions_is_the_view_of_the_observation_there() -> None:
     clip, spec = recorded(), ViewSpec()
     now = clip.state[:, 9:10]

@@ -54,6 +54,7 @@ def some_views(training: StableTraining) -> dict[str, np.ndarray]:
     return env.reset()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("make", "policy"), [(make_ppo, lambda: make_policy(PointHead(8))), (make_dqn, make_choices)]
 )
@@ -79,6 +80,7 @@ def test_the_policy_acts_as_the_learner_does(make, policy, tmp_path: Path) -> No
     assert before.keys() == loaded.state_dict().keys() and torch.isfinite(born).all()
 
 
+@pytest.mark.slow
 def test_ppo_learns_what_it_is_paid_for() -> None:
     network = make_policy(PointHead(8), scale=0.01)
     training = make_ppo(network, reward=PaidFor(1.5), learning_rate=1e-2, log_std=-1.0)
@@ -90,6 +92,7 @@ def test_ppo_learns_what_it_is_paid_for() -> None:
     assert training.steps == 15 * 40
 
 
+@pytest.mark.slow
 def test_dqn_learns_what_it_is_paid_for() -> None:
     network = make_choices()
     wanted = float(network.head.table[:, 0].max() * 6.0)
@@ -101,6 +104,7 @@ def test_dqn_learns_what_it_is_paid_for() -> None:
     torch.testing.assert_close(network(tensors)[:, 0], best)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("make", "policy"), [(make_ppo, lambda: make_policy(PointHead(8))), (make_dqn, make_choices)]
 )

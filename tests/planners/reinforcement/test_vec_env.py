@@ -24,6 +24,7 @@ def assert_same(got: dict[str, np.ndarray], expected: dict[str, np.ndarray]) -> 
         np.testing.assert_allclose(got[name], expected[name], atol=1e-6, err_msg=name)
 
 
+@pytest.mark.slow
 def test_it_equals_the_native_environment_step_by_step() -> None:
     policy, num, rng = make_policy(PointHead(8)), 4, np.random.default_rng(0)
     batch, native = make_batch(policy, num, reward=EnvReward(0.5)), make_traffic(num)

@@ -98,6 +98,7 @@ def test_a_step_in_either_precision(dtype: torch.dtype) -> None:
         state = one
 
 
+@pytest.mark.slow
 def test_torch_is_differentiable_through_the_accelerations() -> None:
     state, drivers = make_traffic(2, 4, gap=15.0)
     driven = torch.tensor([[2], [1]])

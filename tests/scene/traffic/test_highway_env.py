@@ -52,12 +52,14 @@ def compare(road: Road, num_steps: int) -> tuple[int, int, int]:
     return num_steps, begun, given_up
 
 
+@pytest.mark.slow
 def test_twenty_vehicles_for_fifteen_seconds() -> None:
     steps, begun, _ = compare(make_highway(0, 20), 150)
     assert steps == 150
     assert begun >= 10
 
 
+@pytest.mark.slow
 def test_dense_traffic_gives_lane_changes_up() -> None:
     steps, begun, given_up = compare(make_highway(3, 40, spacing=0.5), 50)
     assert steps >= 30

@@ -181,6 +181,7 @@ def test_nobody_comes_or_goes_on_a_ring() -> None:
     assert (simulation.state.valid == before).all()
 
 
+@pytest.mark.slow
 def test_ramp_traffic_merges_before_its_lane_is_over() -> None:
     simulation = Simulation(Scenario("merge", make_merge(), MIXED, density=10.0, inflow=500.0), num_scenes=3)
     simulation.fill(seeds=range(3))
@@ -288,6 +289,7 @@ def test_nobody_enters_beside_who_is_changing_to_the_lane() -> None:
     assert [int((state.valid & (state.lane == 0))[scene].sum()) for scene in range(2)] == [1, 0]
 
 
+@pytest.mark.slow
 def test_drivers_without_noise_do_not_touch() -> None:
     scenario = Scenario("straight", TrafficRoad.straight(num_lanes=3, length=500.0), MIXED, 25.0, 1500.0)
     simulation = Simulation(scenario, num_scenes=8)
