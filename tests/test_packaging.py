@@ -11,6 +11,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from packaging.specifiers import SpecifierSet
 
 NAMES = ("worldmodel", "envs", "planners", "configs")
 
@@ -52,6 +53,21 @@ def test_torch_is_pinned_once_and_without_a_local_version(root: Path) -> None:
     pins = [line for line in lines if line and not line.startswith("#")]
     assert [pin for pin in pins if pin.startswith("torch==")] == ["torch==2.13.0"]
     assert [pin for pin in pins if "+" in pin or "@" in pin or "/" in pin] == []
+
+
+def test_every_pinned_package_installs_on_the_oldest_python_we_support(root: Path) -> None:
+    project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    oldest = project["requires-python"].removeprefix(">=") + ".0"
+    pins = [line for line in (root / "constraints.txt").read_text().splitlines() if "==" in line]
+    asked = {}
+    for pin in pins:
+        try:
+            found = importlib.metadata.metadata(pin.partition("==")[0])
+        except importlib.metadata.PackageNotFoundError:  # of an extra that is not installed
+            continue
+        asked[pin] = found["Requires-Python"] or ""
+    assert len(asked) > len(pins) // 2
+    assert [pin for pin, python in asked.items() if not SpecifierSet(python).contains(oldest)] == []
 
 
 @pytest.fixture(scope="module")
