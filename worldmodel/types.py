@@ -13,7 +13,10 @@ from torch import Tensor
 
 
 class Indexed:
-    """A dataclass of tensors that share their first dimension: index and move them together."""
+    """A dataclass of tensors that share their first dimension: index and move them together.
+
+    Its fields may be such dataclasses, too.
+    """
 
     def __getitem__(self, index):
         """Returns the rows `index` (slice, mask or index tensor) of every tensor."""
@@ -24,10 +27,15 @@ class Indexed:
         return self._map(lambda part: part.to(device))
 
     def _map(self, fn):
-        parts = {one.name: getattr(self, one.name) for one in fields(self)}  # type: ignore[arg-type]
         return type(self)(
-            **{name: fn(part) if isinstance(part, Tensor) else part for name, part in parts.items()}
+            **{one.name: _mapped(getattr(self, one.name), fn) for one in fields(self)}  # type: ignore[arg-type]
         )
+
+
+def _mapped(part, fn):
+    if isinstance(part, Indexed):
+        return part._map(fn)
+    return fn(part) if isinstance(part, Tensor) else part
 
 
 @dataclass(frozen=True)

@@ -75,6 +75,7 @@ def test_killed_again_and_again_a_training_takes_the_same_steps(
     "model",
     [
         ("uncertainty.num_batches=1",),
+        ("uncertainty.num_batches=1", "model=tracking", "model.tracker.lags=1"),
         (
             "model=coupled_small",
             "model.features=[4,8,8]",
@@ -83,7 +84,7 @@ def test_killed_again_and_again_a_training_takes_the_same_steps(
             "latent.features=8",
         ),
     ],
-    ids=("small", "coupled_small"),
+    ids=("small", "tracking", "coupled_small"),
 )
 def test_mixed_precision_learns_about_the_same(model: tuple[str, ...], store: Path, tmp_path: Path) -> None:
     small = [one for one in TINY if not one.startswith("uncertainty")]
@@ -98,6 +99,25 @@ def test_mixed_precision_learns_about_the_same(model: tuple[str, ...], store: Pa
     one, other = (weights(tmp_path / name / "model.pt") for name in ("single", "mixed"))
     assert any(not torch.equal(one[name], other[name]) for name in one)
     assert all(weight.dtype != torch.bfloat16 for weight in other.values())
+
+
+def test_a_training_begins_with_given_weights(
+    store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Those of a model with a latent, which training without steps leaves as they are."""
+    assert train(store, tmp_path / "first") == 0
+    begin = f"init={tmp_path / 'first/model.pt'}"
+    still = ("phases.0.num_steps=1", "phases.1.num_steps=1", "optimizer.lr=0")
+    assert train(store, tmp_path / "second", begin, *still) == 0
+    first, second = (weights(tmp_path / run / "model.pt") for run in ("first", "second"))
+    assert torch.equal(first["decoder.weight"], second["decoder.weight"])
+    assert not torch.equal(first["decoder.weight"], torch.zeros_like(first["decoder.weight"]))
+    capsys.readouterr()
+    assert train(store, tmp_path / "third", begin, "model.channels=4") == 1
+    said = capsys.readouterr().err
+    assert "model.pt: mixer.0.weight: got (8, 32, 1, 1), expected (4, 32, 1, 1); begin with" in said
+    assert main(["train", "policy=il", begin, f"run={tmp_path / 'fourth'}"]) == 2
+    assert "policies begin anew" in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -79,7 +79,7 @@ def test_dropout_masks_are_locked_for_the_whole_trajectory() -> None:
     assert masks[0].unique().tolist() == [0.0, 2.0]
     torch.nn.init.normal_(model.decoder.weight, std=0.1)
     torch.nn.init.zeros_(model.decoder.weight[:2])  # velocities add up over the steps; residuals do not
-    one, _ = model.decode(torch.stack([memory.features] * 2, dim=1), memory.newest, masks)
+    one, _ = model.decode(torch.stack([memory.features] * 2, dim=1), memory.seen, masks)
     torch.testing.assert_close(one[:, : model.stride], one[:, model.stride :])  # no redraw between steps
 
 
@@ -213,10 +213,10 @@ def test_a_velocity_carries_on() -> None:
     model = make_model().eval()
     memory = model.encode(make_obs())
     steps = torch.zeros(2, 3, *memory.features.shape[1:])
-    logits, drift = model.decode(steps, memory.newest, before=None)
+    logits, drift = model.decode(steps, memory.seen, before=None)
     torch.testing.assert_close(drift.travelled, torch.zeros_like(drift.travelled))
     before = drift._map(lambda part: part + torch.tensor([1.0, 0.0]).reshape(1, 2, 1, 1))
-    logits, after = model.decode(steps, memory.newest, before=before)
+    logits, after = model.decode(steps, memory.seen, before=before)
     torch.testing.assert_close(after.travelled[:, 0], torch.full_like(after.travelled[:, 0], 1.0 + 3 * 0.5))
     last = logits[:, -1].sigmoid()
     rows = torch.arange(SPEC.height, dtype=torch.float32).reshape(-1, 1)
@@ -225,7 +225,7 @@ def test_a_velocity_carries_on() -> None:
         weight = (image[:, 0] - 0.02).clamp_min(0)
         return (weight * rows).sum((-1, -2)) / weight.sum((-1, -2))
 
-    moved = (middle(memory.newest) - middle(last)) * SPEC.resolution
+    moved = (middle(memory.seen.image) - middle(last)) * SPEC.resolution
     torch.testing.assert_close(moved, torch.full((2,), 2.5), atol=0.1, rtol=0)
 
 
@@ -243,7 +243,7 @@ def test_the_drift_that_the_posterior_expects_is_the_decoders() -> None:
     torch.nn.init.normal_(model.decoder.weight, std=0.1)
     memory = model.encode(make_obs())
     steps = torch.randn(2, 3, *memory.features.shape[1:], generator=torch.Generator().manual_seed(0))
-    _, expected = model.decode(steps, memory.newest)
+    _, expected = model.decode(steps, memory.seen)
     nil = torch.zeros_like(expected.velocity)
     drift = Drift(nil, nil)
     for index in range(3):

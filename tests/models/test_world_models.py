@@ -76,7 +76,7 @@ def test_later_rasters_depend_on_early_actions_through_the_network_too() -> None
     memory = model.encode(make_obs())
     deviation = torch.zeros(2, 4, requires_grad=True)
     features = model.advance(memory.features, model.embed_motion(deviation, memory.speed), torch.zeros(2, 0))
-    logits, _ = model.decode(features.unsqueeze(1), memory.newest)
+    logits, _ = model.decode(features.unsqueeze(1), memory.seen)
     (gradient,) = torch.autograd.grad(logits.sum(), deviation)
     assert (gradient.abs() > 0).all()
 

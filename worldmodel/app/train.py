@@ -18,7 +18,7 @@ from worldmodel.app.compose import Config, UsageError, build, is_for, targets, w
 from worldmodel.app.phase import STATE, datamodule, train_phase
 from worldmodel.app.run import Run
 from worldmodel.data import Store, compute_stats
-from worldmodel.models import NoLatent, load_model, read_checkpoint, save_model
+from worldmodel.models import NoLatent, load_model, load_weights, read_checkpoint, save_model
 from worldmodel.training import with_latent
 
 CHECKPOINT = "model.pt"
@@ -27,6 +27,8 @@ CHECKPOINT = "model.pt"
 def main(config: Config) -> None:
     """Trains and saves `model.pt` in the run folder; or `policy.pt`, where a policy is asked for."""
     if "policy" in config:
+        if config.init is not None:
+            raise UsageError("policies begin anew; leave init= to models, or did you mean checkpoint=?")
         hush()
         train_policy.main(config)
         return
@@ -53,6 +55,8 @@ def fit(config: Config, run: Run) -> None:
         raise UsageError(
             f"{config.module._target_} does not train a {type(model).__name__}; leave module= to model="
         )
+    if config.init is not None:
+        load_weights(model, config.init)
     build(config.normalisation)(model, compute_stats(store.recordings, store.split.train))
     module = datamodule(config, store, history=model.history, spec=model.spec)
     next(iter(module.train_dataloader()))  # compiles the renderer, which is no training time

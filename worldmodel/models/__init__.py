@@ -4,6 +4,7 @@ from worldmodel.models.checkpoint import (
     CheckpointError,
     load_forward_model,
     load_model,
+    load_weights,
     read_checkpoint,
     save_forward_model,
     save_model,
@@ -36,7 +37,7 @@ from worldmodel.models.energy import (
     infer_by_search,
     prior_latents,
 )
-from worldmodel.models.forward_model import ForwardModel, Memory
+from worldmodel.models.forward_model import ForwardModel
 from worldmodel.models.latent import GaussianLatent, Latent, LatentSample, NoLatent, gaussian_kl
 from worldmodel.models.loss import masked_bce, masked_mse, occupancy_loss, soft_overlap_loss
 from worldmodel.models.members import (
@@ -48,9 +49,13 @@ from worldmodel.models.members import (
     ensemble_members,
     world_of,
 )
+from worldmodel.models.memory import Drift, Memory, Seen, TrackedSeen
 from worldmodel.models.pretrained import fine_tuned_encoder, frozen_encoder, load_encoder
+from worldmodel.models.tracker import CarTracker
+from worldmodel.models.tracking import label_cars, mean_over_cars, track_cars
 
 __all__ = [
+    "CarTracker",
     "CheckpointError",
     "ClipEnergy",
     "Context",
@@ -59,6 +64,7 @@ __all__ = [
     "CoupledModel",
     "CoupledUnroll",
     "CoupledWorld",
+    "Drift",
     "DropoutMembers",
     "EgoSplit",
     "EmbeddingWorld",
@@ -79,7 +85,9 @@ __all__ = [
     "Members",
     "Memory",
     "NoLatent",
+    "Seen",
     "StaticContext",
+    "TrackedSeen",
     "TrueContext",
     "TrueLatentContext",
     "compare_inference",
@@ -94,18 +102,22 @@ __all__ = [
     "infer_by_encoder",
     "infer_by_gradient",
     "infer_by_search",
+    "label_cars",
     "latent_use",
     "load_embedding_world",
     "load_encoder",
     "load_forward_model",
     "load_model",
+    "load_weights",
     "masked_bce",
     "masked_mse",
+    "mean_over_cars",
     "occupancy_loss",
     "prior_latents",
     "read_checkpoint",
     "save_forward_model",
     "save_model",
     "soft_overlap_loss",
+    "track_cars",
     "world_of",
 ]

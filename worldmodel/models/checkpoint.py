@@ -78,6 +78,24 @@ def load_model(
     return module.to(device or torch.get_default_device()).eval()
 
 
+def load_weights(module: nn.Module, path: str | Path) -> None:
+    """Gives all parameters of `module` the values that they have in a checkpoint.
+
+    The checkpoint may have more, such as a latent's; what is no parameter (statistics) is left as it is.
+
+    Raises:
+        CheckpointError: missing, truncated or foreign file, or some parameters are not in it, or other ones.
+    """
+    held = read_checkpoint(path)["state_dict"]
+    with torch.no_grad():
+        for name, weight in module.named_parameters():
+            found = tuple(held[name].shape) if name in held else "no such weight"
+            if found != tuple(weight.shape):
+                wrong = f"{name}: got {found}, expected {tuple(weight.shape)}"
+                raise CheckpointError(path, f"{wrong}; begin with a model of the same kind and sizes")
+            weight.copy_(held[name])
+
+
 def save_forward_model(
     model: ForwardModel, path: str | Path, *, extra: Mapping[str, Any] | None = None
 ) -> None:

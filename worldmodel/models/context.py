@@ -297,7 +297,7 @@ def unroll_prior(
     for _ in range(-(-num_steps // model.stride)):
         hidden = model.advance(hidden, motion, _shared_prior(model, hidden, generator, num_members), masks)
         steps.append(hidden)
-    logits, _ = model.decode(torch.stack(steps, dim=1), memory.newest, masks)
+    logits, _ = model.decode(torch.stack(steps, dim=1), memory.seen, masks)
     return logits[:, :num_steps].sigmoid()
 
 

@@ -11,7 +11,8 @@ import torch
 from jaxtyping import Float
 from torch import Generator, Tensor, nn
 
-from worldmodel.models.forward_model import Drift, ForwardModel, Masks, Memory
+from worldmodel.models.forward_model import ForwardModel, Masks
+from worldmodel.models.memory import Drift, Memory, Seen
 from worldmodel.models.view import move_view
 from worldmodel.scene import kinematics, relative_pose
 from worldmodel.types import Indexed, Obs, Prediction, Rollout
@@ -23,7 +24,7 @@ class EgoSplitHidden(Indexed):
 
     Attributes:
         features: hidden map of the forward model.
-        newest: newest observed vehicle raster.
+        seen: newest observed vehicle raster (`Memory`).
         start: ego state in the planning frame when observed: `(0, 0, 0, speed)`.
         ego: ego state in the planning frame now.
         size, road: of the observation.
@@ -33,7 +34,7 @@ class EgoSplitHidden(Indexed):
     """
 
     features: Float[Tensor, "B C H W"]
-    newest: Float[Tensor, "B 1 H0 W0"]
+    seen: Seen
     start: Float[Tensor, "B 4"]
     ego: Float[Tensor, "B 4"]
     size: Float[Tensor, "B 2"]
@@ -42,14 +43,9 @@ class EgoSplitHidden(Indexed):
     drift: Drift | None = None
     tick: int = 0
 
-    def __getitem__(self, index):
-        """Returns the rows `index`."""
-        drift = None if self.drift is None else self.drift[index]
-        return replace(super().__getitem__(index), drift=drift)
-
     @property
     def memory(self) -> Memory:
-        return Memory(self.features, self.newest, self.start[:, 3])
+        return Memory(self.features, self.seen, self.start[:, 3])
 
 
 class EgoSplit(nn.Module):
@@ -74,7 +70,7 @@ class EgoSplit(nn.Module):
         memory = self.forward_model.encode(obs)
         start = starting_state(obs, memory.features)
         return EgoSplitHidden(
-            memory.features, memory.newest, start, start, obs.size.to(start), obs.road.to(start)
+            memory.features, memory.seen, start, start, obs.size.to(start), obs.road.to(start)
         )
 
     def sample_latent(
@@ -98,9 +94,7 @@ class EgoSplit(nn.Module):
         phase = hidden.tick % model.stride
         if phase == 0 or hidden.frames is None:
             features = self._advance(hidden, hidden.features, hidden.ego, hidden.tick, latent)
-            frames, drift = model.decode(
-                features.unsqueeze(1), hidden.newest, self.masks, before=hidden.drift
-            )
+            frames, drift = model.decode(features.unsqueeze(1), hidden.seen, self.masks, before=hidden.drift)
             hidden = replace(hidden, features=features, frames=frames, drift=drift)
         assert hidden.frames is not None
         ego = kinematics.step(hidden.ego, action, self.dt)
@@ -119,7 +113,7 @@ class EgoSplit(nn.Module):
         for tick in range(0, horizon, model.stride):
             features = self._advance(hidden, features, before[:, tick], tick, latent[:, tick])
             steps.append(features)
-        logits, _ = model.decode(torch.stack(steps, dim=1), hidden.newest, self.masks)
+        logits, _ = model.decode(torch.stack(steps, dim=1), hidden.seen, self.masks)
         frames = logits[:, :horizon].sigmoid()
         ticks = torch.arange(1, horizon + 1, device=ego.device, dtype=ego.dtype).repeat(ego.shape[0])
         speed = hidden.start[:, 3].repeat_interleave(horizon)

@@ -9,9 +9,10 @@ velocities of what is seen, and a residual in logit space for each of the step's
     frame = sigmoid(logit(clamp(carry(newest, motion))) + residual)
 
 where `carry` moves the pixels of the newest raster along (`models.view`). Both outputs are zero at birth, so
-an untrained model repeats the newest raster in the frame that moves with the ego: the *copy* baseline. A
-velocity learnt at half a second carries on to three by itself, nothing is resampled twice, and a car moves
-as a whole: frames stay sharp over the unroll. Only the vehicles are predicted; lanes and road edge are known
+an untrained model repeats the newest raster in the frame that moves with the ego: the *copy* baseline. With a
+tracker (`CarTracker`) it starts with the velocities measured of all cars instead, and everybody keeps his. A
+velocity learnt at half a second carries on to three by itself, nothing is resampled twice, and a car moves as
+a whole: frames stay sharp over the unroll. Only the vehicles are predicted; lanes and road edge are known
 (`Obs.road`). The ego's own motion is not predicted either: see `EgoSplit`.
 
 The posterior of the latent does not see the recorded future but what is *surprising* in it (`surprise`): for
@@ -30,7 +31,8 @@ from torch import Generator, Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from worldmodel.models.latent import Latent, LatentSample, LocalLatent, NoLatent
-from worldmodel.models.view import align, carry, check_images, look_up, pool_over_cars
+from worldmodel.models.memory import Drift, Memory, Seen
+from worldmodel.models.view import align, carry, check_images, look_up
 from worldmodel.nn import (
     FrameEncoder,
     LatentExpander,
@@ -42,7 +44,7 @@ from worldmodel.nn import (
     unshuffle,
 )
 from worldmodel.scene import Channel, RasterSpec, relative_pose
-from worldmodel.types import Clip, Indexed, Obs
+from worldmodel.types import Clip, Obs
 
 EDGE = 0.01
 """Grey values stay this far from 0 and 1 before the residual is added, so that logits are finite."""
@@ -50,42 +52,6 @@ VELOCITY_SCALE = 2.0
 """Change of velocity that a decoder output of one stands for [m/s]."""
 
 Masks = Sequence[Float[Tensor, "#B C 1 1"]]
-
-
-@dataclass(frozen=True)
-class Memory(Indexed):
-    """What the encoder keeps of an observation.
-
-    Attributes:
-        features: hidden map.
-        newest: newest vehicle raster, in [0, 1].
-        speed: of the ego when it was observed: that of the co-moving frame [m/s].
-    """
-
-    features: Float[Tensor, "B C H W"]
-    newest: Float[Tensor, "B 1 H0 W0"]
-    speed: Float[Tensor, " B"]
-
-    def repeat(self, times: int) -> "Memory":
-        """Returns every row `times` times, consecutively."""
-        return self[torch.arange(len(self.speed), device=self.speed.device).repeat_interleave(times)]
-
-
-@dataclass(frozen=True)
-class Drift(Indexed):
-    """How the content of the newest raster moves, cell by cell, when a core step is over.
-
-    Attributes:
-        velocity: ahead and leftwards, relative to the co-moving frame [m/s].
-        travelled: since the newest raster [m].
-    """
-
-    velocity: Float[Tensor, "B 2 H W"]
-    travelled: Float[Tensor, "B 2 H W"]
-
-    def detach(self) -> "Drift":
-        """Returns the same without gradient."""
-        return self._map(torch.Tensor.detach)
 
 
 DrawFn = Callable[[int, Float[Tensor, "B C H W"]], LatentSample]
@@ -107,6 +73,10 @@ class ForwardModel(nn.Module):
         encoder: frame -> feature map; offers `features`, `stride` and `config`
             (`worldmodel.nn.FrameEncoder`).
         latent: `NoLatent()` for a deterministic model, `GaussianLatent(...)` for a stochastic one.
+        tracker: tells cars apart and measures their velocities, which they then start with (`CarTracker`);
+            None: velocities are left to the encoder, and everybody starts with the ego's.
+        interaction: applied to the hidden map after the mixer and after each step of the core, to let cars
+            know of those farther away (`worldmodel.nn.LookAhead`); None: convolutions have to do.
         spec: the rasters it reads and predicts.
         history: frames `K` of an observation.
         history_stride: of the history, every so many frames are read, counted back from the newest.
@@ -136,6 +106,8 @@ class ForwardModel(nn.Module):
         *,
         encoder: nn.Module | None = None,
         latent: Latent | None = None,
+        tracker: nn.Module | None = None,
+        interaction: nn.Module | None = None,
         spec: RasterSpec | None = None,
         history: int = 10,
         history_stride: int = 3,
@@ -149,6 +121,7 @@ class ForwardModel(nn.Module):
         self.spec = spec or RasterSpec()
         self.encoder = encoder or FrameEncoder(len(self.spec.channels))
         self.latent = latent or NoLatent()
+        self.tracker, self.interaction = tracker, interaction
         self.history, self.history_stride = history, history_stride
         self.stride, self.channels = stride, channels
         self.depth, self.dropout, self.dt = depth, dropout, dt
@@ -190,6 +163,7 @@ class ForwardModel(nn.Module):
             "_target_": "worldmodel.models.ForwardModel",
             "encoder": self.encoder.config,
             "latent": self.latent.config,
+            **{name: part.config for name, part in self._optional.items()},
             "spec": self.spec,
             "history": self.history,
             "history_stride": self.history_stride,
@@ -199,6 +173,11 @@ class ForwardModel(nn.Module):
             "dropout": self.dropout,
             "dt": self.dt,
         }
+
+    @property
+    def _optional(self) -> dict[str, nn.Module]:
+        parts = {"tracker": self.tracker, "interaction": self.interaction}
+        return {name: part for name, part in parts.items() if part is not None}
 
     @property
     def ages(self) -> range:
@@ -234,8 +213,13 @@ class ForwardModel(nn.Module):
         batch = image.shape[0]
         encoded = self.encoder(self._pad(aligned.flatten(0, 1)))
         features = self.mixer(encoded.unflatten(0, (batch, -1)).flatten(1, 2))
-        vehicles = self.spec.channels.index(Channel.VEHICLES)
-        return Memory(features, image[:, -1, vehicles : vehicles + 1], obs.state[:, -1, 3].to(image.dtype))
+        vehicles, seen = aligned[:, :, self.spec.channels.index(Channel.VEHICLES)], None
+        if self.tracker is not None:
+            seen, moving = self.tracker(vehicles, ago.tolist(), spec=self.spec, cell=self.cell)
+            features = features + moving
+        if self.interaction is not None:
+            features = self.interaction(features)
+        return Memory(features, seen or Seen(vehicles[:, -1:]), obs.state[:, -1, 3].to(image.dtype))
 
     def advance(
         self,
@@ -248,7 +232,7 @@ class ForwardModel(nn.Module):
         hidden = features + motion[:, :, None, None] + self.expander(latent)
         for index, block in enumerate(self.core):
             hidden = block(hidden, None if masks is None else masks[index])
-        return hidden
+        return hidden if self.interaction is None else self.interaction(hidden)
 
     def embed_motion(
         self, deviation: Float[Tensor, "B 4"], speed: Float[Tensor, " B"]
@@ -317,7 +301,7 @@ class ForwardModel(nn.Module):
             steps.append(hidden)
         parts, drift = [], None
         for group in torch.stack(steps, dim=1).split(detach_every or len(steps), dim=1):
-            logits, after = self.decode(group, memory.newest, masks, before=drift, frames=frames)
+            logits, after = self.decode(group, memory.seen, masks, before=drift, frames=frames)
             parts.append(logits)
             drift = after.detach()
         logits = torch.cat(parts, dim=1)[:, : len(self.decoded_frames(horizon, frames))]
@@ -354,7 +338,7 @@ class ForwardModel(nn.Module):
     def decode(
         self,
         steps: Float[Tensor, "B S C H W"],
-        newest: Float[Tensor, "B 1 H0 W0"],
+        seen: Seen,
         masks: Masks | None = None,
         *,
         before: Drift | None = None,
@@ -364,6 +348,7 @@ class ForwardModel(nn.Module):
 
         Args:
             steps: hidden maps.
+            seen: `Memory.seen`.
             before: the drift when the first of them begins; none for the first step of an unroll.
             frames: of the `stride` frames of a step, decode these only.
         """
@@ -378,29 +363,31 @@ class ForwardModel(nn.Module):
             travelled = travelled + before.travelled + before.velocity * (num_steps * self.step_time)
         chosen = list(range(self.stride) if frames is None else frames)
         seconds = (torch.tensor(chosen, device=out.device, dtype=out.dtype) + 1) * self.dt
-        start, fast = self._motion(velocity, newest, before)
-        moved = carry(newest, start, fast, seconds=seconds, spec=self.spec)
+        start, fast = self._motion(velocity, seen, before)
+        moved = carry(seen.image, start, fast, seconds=seconds, spec=self.spec)
         residual = unshuffle(out[:, :, 2:].flatten(0, 1), self.cell)[:, chosen]  # (B S, F, H, W)
         residual = residual[..., : self.spec.height, : self.spec.width].unflatten(0, (batch, num_steps))
         logits = torch.logit(moved.clamp(EDGE, 1 - EDGE)) + residual
-        return logits.flatten(1, 2).unsqueeze(2), Drift(velocity[:, -1], travelled)
+        since = num_steps * self.step_time + (0.0 if before is None else before.seconds)
+        return logits.flatten(1, 2).unsqueeze(2), Drift(velocity[:, -1], travelled, since)
 
     def _motion(
-        self, velocity: Float[Tensor, "B S 2 H W"], newest: Float[Tensor, "B 1 H0 W0"], before: Drift | None
+        self, velocity: Float[Tensor, "B S 2 H W"], seen: Seen, before: Drift | None
     ) -> tuple[Float[Tensor, "B S 2 H0 W0"], Float[Tensor, "B S 2 H0 W0"]]:
         """Returns displacement at the start of, and velocity during each step, pixel by pixel."""
         cells = velocity if before is None else torch.cat([before.travelled.unsqueeze(1), velocity], dim=1)
-        pixels = self._per_pixel(cells.flatten(1, 2), newest).unflatten(1, (-1, 2))
+        pixels = self._per_pixel(cells.flatten(1, 2), seen).unflatten(1, (-1, 2))
         fast = pixels[:, -velocity.shape[1] :]
         start = (fast.cumsum(1) - fast) * self.step_time
-        return (start if before is None else start + pixels[:, :1]), fast
+        since = torch.arange(velocity.shape[1], device=fast.device, dtype=fast.dtype) * self.step_time
+        if before is not None:
+            start, since = start + pixels[:, :1], since + before.seconds
+        return seen.coast(start, since.view(-1, 1, 1, 1)), seen.coast(fast, 1.0)
 
-    def _per_pixel(
-        self, cells: Float[Tensor, "B P H W"], newest: Float[Tensor, "B 1 H0 W0"]
-    ) -> Float[Tensor, "B P H0 W0"]:
+    def _per_pixel(self, cells: Float[Tensor, "B P H W"], seen: Seen) -> Float[Tensor, "B P H0 W0"]:
         """Motions of cells -> of pixels, those of a car alike."""
         dense = F.interpolate(cells, scale_factor=self.cell, mode="bilinear")
-        return pool_over_cars(dense[..., : self.spec.height, : self.spec.width], newest, self.spec)
+        return seen.whole(dense[..., : self.spec.height, : self.spec.width], self.spec)
 
     def drift(
         self,
@@ -419,7 +406,7 @@ class ForwardModel(nn.Module):
         change = F.conv2d(seen, weight, None if bias is None else bias[:2], padding=1)
         velocity = before.velocity + VELOCITY_SCALE * change
         time = (num_frames or self.stride) * self.dt
-        return Drift(velocity, before.travelled + velocity * time)
+        return Drift(velocity, before.travelled + velocity * time, before.seconds + time)
 
     def _from_posterior(
         self,
@@ -433,7 +420,7 @@ class ForwardModel(nn.Module):
         last, first = clip.image.shape[1] - 1, self.history - 1
         ends = [min(first + self.stride * (index + 1), last) for index in range(motions.shape[1])]
         channel = self.spec.channels.index(Channel.VEHICLES)
-        futures = clip.image[:, ends, channel].to(memory.newest.dtype) / 255
+        futures = clip.image[:, ends, channel].to(memory.speed.dtype) / 255
         nil = memory.features.new_zeros(len(memory.features), 2, *self.cells)
         drift = Drift(nil, nil)
 
@@ -446,26 +433,24 @@ class ForwardModel(nn.Module):
                 without = self.advance(hidden, motions[:, index], no_latent, masks)
                 shown = ends[index] - first - self.stride * index  # frames of the step that the clip has
                 expected = self.drift(without, drift, masks, num_frames=shown)
-            seen = self.surprise(futures[:, index, None], memory.newest, expected)
-            return self.latent.posterior(hidden, seen, generator)
+            surprise = self.surprise(futures[:, index, None], memory.seen, expected)
+            return self.latent.posterior(hidden, surprise, generator)
 
         return draw
 
     def surprise(
-        self,
-        future: Float[Tensor, "B 1 H0 W0"],
-        newest: Float[Tensor, "B 1 H0 W0"],
-        expected: Drift,
+        self, future: Float[Tensor, "B 1 H0 W0"], seen: Seen, expected: Drift
     ) -> Float[Tensor, "B F H W"]:
         """Returns features of a future raster by how it differs from what was expected, car by car.
 
         Args:
             future: vehicle raster at the end of a core step, or at the clip's end within it.
-            newest: the newest one observed.
+            seen: the newest one observed.
             expected: the drift by then.
         """
-        seen = look_up(future, self._per_pixel(expected.travelled, newest), self.spec)
-        return self.surprise_encoder(self._pad(torch.cat([newest, seen, seen - newest], dim=1)))
+        travelled = seen.coast(self._per_pixel(expected.travelled, seen), expected.seconds)
+        found = look_up(future, travelled, self.spec)
+        return self.surprise_encoder(self._pad(torch.cat([seen.image, found, found - seen.image], dim=1)))
 
     def _pad(self, image: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C H2 W2"]:
         down = self.cells[0] * self.cell[0] - self.spec.height

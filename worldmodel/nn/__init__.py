@@ -32,6 +32,7 @@ from worldmodel.nn.gaussian import (
     normal_kl,
     reparametrised,
 )
+from worldmodel.nn.look_ahead import LookAhead, first_seen
 from worldmodel.nn.regulariser import (
     EffectiveDimension,
     ImportedFunction,
@@ -64,6 +65,7 @@ __all__ = [
     "LatentExpander",
     "LateralInhibition",
     "LogDet",
+    "LookAhead",
     "MapDecoder",
     "MapExpander",
     "Masks",
@@ -82,6 +84,7 @@ __all__ = [
     "dropout_mask",
     "encode",
     "features_of",
+    "first_seen",
     "free_bits_kl",
     "free_energy",
     "gather",
