@@ -7,6 +7,7 @@ import pytest
 
 from tests.data.readers.factories import commonroad_text
 from worldmodel.app import source
+from worldmodel.app.compose import build, compose
 from worldmodel.app.source import for_training, shipped_and_stitched, shipped_for_training, stitched
 from worldmodel.data import Span, Split, Store, make_recording
 from worldmodel.evaluation import episodes
@@ -89,3 +90,16 @@ def test_mona_is_tested_on_its_end_without_vehicles_seen_before(shared_data: Pat
         "mona_east-2",
     ]
     assert len(both.split.val) == 3 and not both.split.test
+
+
+def test_simulated_jams_are_to_train_on_and_are_simulated_once(tmp_path: Path) -> None:
+    """`data=us101_jam`, three small scenes of it; traffic is slower than it may be."""
+    small = ("data.scenes.num=3", "data.scenes.simulate.num_frames=30", "data.scenes.simulate.warm_up=1.0")
+    config = compose("train", ["data=us101_jam", f"data.folder={tmp_path / 'jam'}", "data.val=0.34", *small])
+    store = build(config.data)
+    assert [len(getattr(store.split, part)) for part in ("train", "val", "test")] == [2, 1, 0]
+    tracks = store.recordings[0].tracks
+    assert 1.0 < tracks.state[..., 3][tracks.valid].mean() < 12.0
+    written = [one.stat().st_mtime_ns for one in sorted((tmp_path / "jam").glob("*.parquet"))]
+    build(config.data)
+    assert [one.stat().st_mtime_ns for one in sorted((tmp_path / "jam").glob("*.parquet"))] == written

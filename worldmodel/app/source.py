@@ -149,9 +149,14 @@ def stored(path: str) -> Store:
     return load_store(Path(path))
 
 
-def simulated(scenes: Scenes, folder: str) -> Store:
-    """Returns a store of scenes to test on; those that `folder` does not hold yet are simulated first."""
-    record(scenes, folder, val=0.0, test=1.0)
+def simulated(scenes: Scenes, folder: str, *, val: float = 0.0, test: float = 1.0) -> Store:
+    """Returns a store of scenes; those that `folder` does not hold yet are simulated first.
+
+    Args:
+        val: share of the scenes.
+        test: share of the scenes; all of them, unless said otherwise.
+    """
+    record(scenes, folder, val=val, test=test)
     return stored(folder)
 
 
