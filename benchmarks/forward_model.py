@@ -6,14 +6,16 @@ thread, rasters drawn before:
   *_samples       windows a second (CPU time, median)
   speedup_train   the split model's over PPUU's
   speedup_coupled the small coupled model's over PPUU's
+  speedup_tracking the split model's with measured velocities (`model=tracking`) over PPUU's
 
-Then PPUU's and the split model are each trained for the same CPU time on block A of US-101, drawing included,
-each with its own learning rate, and predict the vehicle channel 2 s ahead on held-out windows, under the
-recorded actions, seen from the ego, with latents from the prior:
+Then PPUU's and both split models are each trained for the same CPU time on block A of US-101, drawing
+included, each with its own learning rate, and predict the vehicle channel 2 s ahead on held-out windows
+under the recorded actions, seen from the ego, with latents from the prior:
 
   *_error         mean squared error over covered pixels, in thousandths; `copy_error` repeats a frame
   error_ratio     the split model's over PPUU's; PPUU is born grey, so a short training says little: try
                   `--seconds 600`
+  tracking_ratio  likewise, with measured velocities
 """
 
 import itertools
@@ -85,8 +87,8 @@ class SplitLearner:
 
     history = 10
 
-    def __init__(self, stats: Stats) -> None:
-        self.model = default_model()
+    def __init__(self, stats: Stats, *overrides: str) -> None:
+        self.model = default_model(*overrides)
         set_normalisation(self.model, stats)
 
     def loss(self, clip: Clip) -> Tensor:
@@ -190,12 +192,14 @@ def main() -> None:
     stats = compute_stats(store.recordings, store.split.train)
     data = partial(TrafficDataModule, store.recordings, store.split, horizon=HORIZON, batch_size=BATCH)
     ppuu, split, coupled = PPUULearner(stats), SplitLearner(stats), CoupledLearner(stats)
+    tracking = SplitLearner(stats, "model=tracking")
     modules = {
         "ppuu": data(history=ppuu.history, future_views=ego_future),
         "split": data(history=split.history, future_views=comoving_future),
+        "tracking": data(history=tracking.history, future_views=comoving_future),
         "coupled": data(history=coupled.history, future_views=ego_future),
     }
-    learners = {"ppuu": ppuu, "split": split, "coupled": coupled}
+    learners = {"ppuu": ppuu, "split": split, "tracking": tracking, "coupled": coupled}
     rates = samples_per_second(
         {name: one.loss for name, one in learners.items()},
         {name: one.model for name, one in learners.items()},
@@ -205,6 +209,7 @@ def main() -> None:
     rows |= {
         "speedup_train": rates["split"] / rates["ppuu"],
         "speedup_coupled": rates["coupled"] / rates["ppuu"],
+        "speedup_tracking": rates["tracking"] / rates["ppuu"],
     }
     if args.seconds:
         rows |= compare(stats, modules, seconds=args.seconds, num_windows=args.windows)
@@ -214,22 +219,27 @@ def main() -> None:
 def compare(
     stats: Stats, modules: dict[str, TrafficDataModule], *, seconds: float, num_windows: int
 ) -> dict[str, float]:
-    """Trains both from scratch for the same time and scores them on the same held-out windows."""
+    """Trains all three from scratch for the same time and scores them on the same held-out windows."""
     torch.manual_seed(0)
     clips = spread(modules["ppuu"], num_windows)
-    ppuu, split = PPUULearner(stats), SplitLearner(stats)
-    optimizers = {
+    ppuu = PPUULearner(stats)
+    ours = {"split": SplitLearner(stats), "tracking": SplitLearner(stats, "model=tracking")}
+    optimizers: dict[str, torch.optim.Optimizer] = {
         "ppuu": torch.optim.Adam(ppuu.model.parameters(), _ppuu.LEARNING_RATE),
-        "split": torch.optim.AdamW(split.model.parameters(), 4e-3, weight_decay=1e-4),
     }
+    for name, one in ours.items():
+        optimizers[name] = torch.optim.AdamW(one.model.parameters(), 4e-3, weight_decay=1e-4)
     rows = {"copy_error": held_out_error(copy, clips)}
-    for name, one in (("ppuu", ppuu), ("split", split)):
+    for name, one in {"ppuu": ppuu, **ours}.items():
         batches = itertools.chain.from_iterable(iter(modules[name].train_dataloader, None))
         optimizer = optimizers[name]
         rows[f"{name}_steps"] = train(one.loss, one.model, batches, optimizer=optimizer, seconds=seconds)
         one.model.eval()
         rows[f"{name}_error"] = held_out_error(one.predict, clips)
-    return rows | {"error_ratio": rows["split_error"] / rows["ppuu_error"]}
+    return rows | {
+        "error_ratio": rows["split_error"] / rows["ppuu_error"],
+        "tracking_ratio": rows["tracking_error"] / rows["ppuu_error"],
+    }
 
 
 def spread(module: TrafficDataModule, num_windows: int) -> list[Clip]:
