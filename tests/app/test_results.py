@@ -47,7 +47,8 @@ def test_the_published_table_takes_about_three_hours() -> None:
 @pytest.mark.slow
 def test_every_configured_stage_can_be_composed() -> None:
     stages = {}
-    for stage in [*configured("full"), *configured("alone"), *configured("encoders")]:
+    profiles = ("full", "alone", "encoders", "tracking")
+    for stage in (stage for profile in profiles for stage in configured(profile)):
         kind = [
             one for name, one in stage.labels.items() if name not in ("seed", "of_seed", "train", "trained")
         ]

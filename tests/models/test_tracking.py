@@ -42,7 +42,7 @@ def test_faint_pixels_are_no_car_of_their_own() -> None:
 
 
 def test_a_lorry_is_one_car() -> None:
-    """20 m and 2.5 m: 33 pixels and 4."""
+    """18 m and 2.5 m: about 30 pixels and 4."""
     label = label_cars(drawn((0.0, 0.0, 0.0, 18.0, 2.5)), margin=0)
     assert label[label > 0].unique().numel() == 1
 

@@ -213,13 +213,16 @@ class ForwardModel(nn.Module):
         batch = image.shape[0]
         encoded = self.encoder(self._pad(aligned.flatten(0, 1)))
         features = self.mixer(encoded.unflatten(0, (batch, -1)).flatten(1, 2))
-        vehicles, seen = aligned[:, :, self.spec.channels.index(Channel.VEHICLES)], None
-        if self.tracker is not None:
-            seen, moving = self.tracker(vehicles, ago.tolist(), spec=self.spec, cell=self.cell)
-            features = features + moving
+        vehicles = aligned[:, :, self.spec.channels.index(Channel.VEHICLES)]
+        if self.tracker is None:
+            seen = Seen(vehicles[:, -1:])
+        else:
+            seconds = [age * self.dt for age in self.ages]
+            seen, measured = self.tracker(vehicles, seconds, spec=self.spec, cell=self.cell)
+            features = features + measured
         if self.interaction is not None:
             features = self.interaction(features)
-        return Memory(features, seen or Seen(vehicles[:, -1:]), obs.state[:, -1, 3].to(image.dtype))
+        return Memory(features, seen, obs.state[:, -1, 3].to(image.dtype))
 
     def advance(
         self,

@@ -53,8 +53,7 @@ class Sites:
     def of(cls, label: Int64[Tensor, "B H W"]) -> "Sites":
         """Returns those of `label_cars`."""
         scene, row, column = label.nonzero(as_tuple=True)
-        number = scene * (label[0].numel() + 1) + label[scene, row, column]
-        names, car = number.unique(return_inverse=True)
+        names, car = _unique_in_batch(label)[scene, row, column].unique(return_inverse=True)
         return cls(scene, row, column, car, len(names))
 
     def total(self, value: Float[Tensor, "P C"]) -> Float[Tensor, "N C"]:
@@ -84,13 +83,12 @@ def mean_over_cars(
     field: Float[Tensor, "B C H W"], image: Float[Tensor, "B 1 H W"], label: Int64[Tensor, "B H W"]
 ) -> Float[Tensor, "B C H W"]:
     """Returns at each pixel of a car the mean of `field` over it, weighted by grey values; 0 elsewhere."""
-    batch, num_fields, height, width = field.shape
-    first = torch.arange(batch, device=label.device)[:, None] * (height * width + 1)
-    car = (label.flatten(1) + first).flatten()
+    car = _unique_in_batch(label).flatten()
     weighted = torch.cat([field * image, image], dim=1).permute(0, 2, 3, 1).flatten(0, 2)
-    total = weighted.new_zeros(batch * (height * width + 1), num_fields + 1).index_add(0, car, weighted)
+    num_labels = len(label) * (label[0].numel() + 1)
+    total = weighted.new_zeros(num_labels, weighted.shape[1]).index_add(0, car, weighted)
     mean = total[:, :-1] / total[:, -1:].clamp_min(1e-3)
-    found = mean.index_select(0, car).unflatten(0, (batch, height, width)).permute(0, 3, 1, 2)
+    found = mean.index_select(0, car).unflatten(0, tuple(label.shape)).permute(0, 3, 1, 2)
     return found * (label > 0).unsqueeze(1)
 
 
@@ -174,6 +172,12 @@ def _look_up(image: Float[Tensor, "B C H W"], sites: Sites, row: Tensor, column:
     upper = padded[corner] * (1 - beside) + padded[corner + 1] * beside
     lower = padded[corner + width + 2] * (1 - beside) + padded[corner + width + 3] * beside
     return upper * (1 - below) + lower * below
+
+
+def _unique_in_batch(label: Int64[Tensor, "B H W"]) -> Int64[Tensor, "B H W"]:
+    """Labels that differ from raster to raster, nobody's included."""
+    scene = torch.arange(len(label), device=label.device)[:, None, None]
+    return label + scene * (label[0].numel() + 1)
 
 
 def _largest_neighbour(label: Float[Tensor, "B 1 H W"]) -> Float[Tensor, "B 1 H W"]:
