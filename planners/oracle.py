@@ -54,12 +54,6 @@ class OracleHidden(Indexed):
     road: Float[Tensor, "B R HR WR"]
     tick: int = 0
 
-    def __getitem__(self, index: Tensor | slice) -> "OracleHidden":
-        """Returns the rows `index`."""
-        rows: OracleHidden = super().__getitem__(index)  # type: ignore[no-untyped-call]
-        there = index.cpu() if isinstance(index, Tensor) else index
-        return replace(rows, traffic=self.traffic[there])
-
 
 class OracleWorld:
     """A `WorldModel` that simulates, on the CPU, wherever the observation is.

@@ -27,15 +27,10 @@ class Indexed:
         return self._map(lambda part: part.to(device))
 
     def _map(self, fn):
+        parts = {one.name: getattr(self, one.name) for one in fields(self)}  # type: ignore[arg-type]
         return type(self)(
-            **{one.name: _mapped(getattr(self, one.name), fn) for one in fields(self)}  # type: ignore[arg-type]
+            **{name: fn(part) if isinstance(part, Tensor | Indexed) else part for name, part in parts.items()}
         )
-
-
-def _mapped(part, fn):
-    if isinstance(part, Indexed):
-        return part._map(fn)
-    return fn(part) if isinstance(part, Tensor) else part
 
 
 @dataclass(frozen=True)

@@ -75,8 +75,9 @@ class Traffic(Indexed):
     curve: Curve
 
     def __getitem__(self, index: Tensor | slice) -> "Traffic":
-        """Returns the scenes `index`."""
-        return replace(self, state=self.state[index], drivers=self.drivers[index], ego=self.ego[index])
+        """Returns the scenes `index`, which may be on another device: simulated traffic is on the CPU."""
+        there = index.cpu() if isinstance(index, Tensor) else index
+        return replace(self, state=self.state[there], drivers=self.drivers[there], ego=self.ego[there])
 
 
 @runtime_checkable
