@@ -358,19 +358,18 @@ class ForwardModel(nn.Module):
         batch, num_steps = steps.shape[:2]
         if masks is not None:
             steps = steps * masks[-1].unsqueeze(1)
-        out = self.decoder(F.silu(steps).flatten(0, 1)).unflatten(0, (batch, num_steps))
-        velocity = (VELOCITY_SCALE * out[:, :, :2]).cumsum(1)
+        chosen = list(range(self.stride) if frames is None else frames)
+        change, residual = self._decoded(F.silu(steps).flatten(0, 1), chosen)
+        velocity = (VELOCITY_SCALE * change.unflatten(0, (batch, num_steps))).cumsum(1)
         travelled = (velocity.cumsum(1) * self.step_time)[:, -1]
         if before is not None:
             velocity = velocity + before.velocity.unsqueeze(1)
             travelled = travelled + before.travelled + before.velocity * (num_steps * self.step_time)
-        chosen = list(range(self.stride) if frames is None else frames)
-        seconds = (torch.tensor(chosen, device=out.device, dtype=out.dtype) + 1) * self.dt
+        seconds = (torch.tensor(chosen, device=velocity.device, dtype=velocity.dtype) + 1) * self.dt
         start, fast = self._motion(velocity, seen, before)
         moved = carry(seen.image, start, fast, seconds=seconds, spec=self.spec)
-        residual = unshuffle(out[:, :, 2:].flatten(0, 1), self.cell)[:, chosen]  # (B S, F, H, W)
-        residual = residual[..., : self.spec.height, : self.spec.width].unflatten(0, (batch, num_steps))
-        logits = torch.logit(moved.clamp(EDGE, 1 - EDGE)) + residual
+        residual = unshuffle(residual, self.cell)[..., : self.spec.height, : self.spec.width]
+        logits = torch.logit(moved.clamp(EDGE, 1 - EDGE)) + residual.unflatten(0, (batch, num_steps))
         since = num_steps * self.step_time + (0.0 if before is None else before.seconds)
         return logits.flatten(1, 2).unsqueeze(2), Drift(velocity[:, -1], travelled, since)
 
@@ -404,12 +403,27 @@ class ForwardModel(nn.Module):
 
         Or that after the first `num_frames` of the step's frames.
         """
-        seen = F.silu(hidden if masks is None else hidden * masks[-1])
-        weight, bias = self.decoder.weight[:2], self.decoder.bias
-        change = F.conv2d(seen, weight, None if bias is None else bias[:2], padding=1)
+        change, _ = self._decoded(F.silu(hidden if masks is None else hidden * masks[-1]), [])
         velocity = before.velocity + VELOCITY_SCALE * change
         time = (num_frames or self.stride) * self.dt
         return Drift(velocity, before.travelled + velocity * time, before.seconds + time)
+
+    def _decoded(
+        self, active: Float[Tensor, "B C H W"], frames: Sequence[int]
+    ) -> tuple[Float[Tensor, "B 2 H W"], Float[Tensor, "B P H W"]]:
+        """Returns the decoder's change of velocity, and what it adds to these of a step's frames.
+
+        Nothing is spent on the others: in training, three of five frames.
+        """
+        size = self.cell[0] * self.cell[1]
+        rows = [0, 1, *(2 + size * frame + pixel for frame in frames for pixel in range(size))]
+        bias = self.decoder.bias
+        assert bias is not None
+        if len(rows) == len(bias):
+            out = self.decoder(active)
+        else:
+            out = F.conv2d(active, self.decoder.weight[rows], bias[rows], padding=1)
+        return out.split([2, len(rows) - 2], dim=1)  # type: ignore[return-value]
 
     def _from_posterior(
         self,

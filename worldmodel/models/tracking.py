@@ -181,5 +181,7 @@ def _unique_in_batch(label: Int64[Tensor, "B H W"]) -> Int64[Tensor, "B H W"]:
 
 
 def _largest_neighbour(label: Float[Tensor, "B 1 H W"]) -> Float[Tensor, "B 1 H W"]:
-    along = F.max_pool2d(label, (3, 1), stride=1, padding=(1, 0))
-    return torch.maximum(along, F.max_pool2d(label, (1, 3), stride=1, padding=(0, 1)))
+    """Returns the largest of each label and the four beside it."""
+    above, below = F.pad(label[..., :-1, :], (0, 0, 1, 0)), F.pad(label[..., 1:, :], (0, 0, 0, 1))
+    left, right = F.pad(label[..., :-1], (1, 0)), F.pad(label[..., 1:], (0, 1))
+    return torch.stack([label, above, below, left, right]).amax(0)
