@@ -39,15 +39,14 @@ class LookAhead(Configured):
 
     def forward(self, h: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C H W"]:
         """Returns the map, each cell knowing who is ahead; the first row is the farthest."""
-        blocked = self.opacity(h).squeeze(1).transpose(1, 2).sigmoid()
-        weight = first_seen(blocked)
+        columns = h.permute(0, 3, 2, 1).contiguous()  # (B, W, H, C)
+        weight = first_seen(_of_cells(self.opacity, columns).squeeze(-1).sigmoid())
         rows = torch.arange(h.shape[2], device=h.device)
         distance = (rows[:, None] - rows).to(h.dtype).clamp_min(0) / SCALE
-        value = self.value(h).permute(0, 3, 2, 1)  # (B, W, H, D)
         aspects = torch.stack([torch.ones_like(distance), distance, 1 / (1 + distance)])
         about = torch.einsum("bwrk,ark->bwra", weight, aspects)
-        seen = torch.cat([weight @ value, about], dim=-1).permute(0, 3, 2, 1)
-        return h + self.leave(F.silu(self.mix(torch.cat([h, seen], dim=1))))
+        known = torch.cat([columns, weight @ _of_cells(self.value, columns), about], dim=-1)
+        return h + _of_cells(self.leave, F.silu(_of_cells(self.mix, known))).permute(0, 3, 2, 1)
 
 
 def first_seen(opacity: Float[Tensor, "*B H"]) -> Float[Tensor, "*B H H"]:
@@ -56,8 +55,12 @@ def first_seen(opacity: Float[Tensor, "*B H"]) -> Float[Tensor, "*B H H"]:
     Rows of the result sum to at most 1; row `r - 1` is not looked at.
     """
     clear = torch.log1p(-opacity.clamp(max=1 - 1e-4)).cumsum(-1)  # of all rows up to k
-    rows = torch.arange(opacity.shape[-1], device=opacity.device)
-    upto = F.pad(clear, (2, 0))[..., : len(rows)]  # of all rows up to r - 2
+    upto = F.pad(clear, (2, 0))[..., : opacity.shape[-1]]  # of all rows up to r - 2
     between = upto.unsqueeze(-1) - clear.unsqueeze(-2)
-    looked_at = rows < rows[:, None] - 1
-    return torch.where(looked_at, between, -torch.inf).exp() * opacity.unsqueeze(-2)
+    # Cut off afterwards: an exponential of minus infinity takes ten times as long.
+    return between.clamp(max=0).exp().tril(-2) * opacity.unsqueeze(-2)
+
+
+def _of_cells(layer: nn.Conv2d, cells: Float[Tensor, "*B C"]) -> Float[Tensor, "*B D"]:
+    """Applies a convolution of single cells where channels come last: one product of matrices."""
+    return F.linear(cells, layer.weight.flatten(1), layer.bias)
