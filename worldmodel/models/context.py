@@ -46,10 +46,6 @@ class FixedContextHidden(Indexed):
     view: Float[Tensor, "B T 3"]
     tick: int = 0
 
-    def __getitem__(self, index):
-        """Returns the rows `index`."""
-        return replace(super().__getitem__(index), context=self.context[index])
-
 
 class FixedContext:
     """A `WorldModel` whose rasters do not depend on the actions.
