@@ -21,7 +21,7 @@ has to say, that this one went farther than expected and that one less, is then 
 cells whose velocities say so.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -30,7 +30,8 @@ from jaxtyping import Float
 from torch import Generator, Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from worldmodel.models.latent import Latent, LatentSample, LocalLatent, NoLatent
+from worldmodel.models.draw import from_posterior, from_prior, given
+from worldmodel.models.latent import Latent, LocalLatent, NoLatent
 from worldmodel.models.memory import Drift, Memory, Seen
 from worldmodel.models.view import align, carry, check_images, look_up
 from worldmodel.nn import (
@@ -52,10 +53,6 @@ VELOCITY_SCALE = 2.0
 """Change of velocity that a decoder output of one stands for [m/s]."""
 
 Masks = Sequence[Float[Tensor, "#B C 1 1"]]
-
-
-DrawFn = Callable[[int, Float[Tensor, "B C H W"]], LatentSample]
-"""Number of a core step and the hidden map before it -> the latent of the step."""
 
 
 @dataclass(frozen=True)
@@ -284,11 +281,11 @@ class ForwardModel(nn.Module):
         motions = self.motions(clip, memory, -(-horizon // self.stride))
         masks = self.sample_masks(memory.features, generator) if self.training else None
         if latents is not None:
-            draw = _given(latents)
+            draw = given(latents)
         elif use_prior or not self.latent.dim:
-            draw = _from_prior(self.latent, generator)
+            draw = from_prior(self.latent, generator)
         else:
-            draw = self._from_posterior(clip, memory, motions, masks, generator)
+            draw = from_posterior(self, clip, memory, motions, masks=masks, generator=generator)
         hidden, penalty, steps = memory.features, memory.features.new_zeros(len(memory.features)), []
         for index in range(motions.shape[1]):
             if detach_every and index and index % detach_every == 0:
@@ -324,7 +321,7 @@ class ForwardModel(nn.Module):
         if not self.latent.dim:
             return memory.features.new_zeros(len(memory.features), num_steps, 0)
         motions = self.motions(clip, memory, num_steps)
-        draw = self._from_posterior(clip, memory, motions, None, generator)
+        draw = from_posterior(self, clip, memory, motions, generator=generator)
         hidden, found = memory.features, []
         for index in range(num_steps):
             found.append(draw(index, hidden).z)
@@ -425,36 +422,6 @@ class ForwardModel(nn.Module):
             out = F.conv2d(active, self.decoder.weight[rows], bias[rows], padding=1)
         return out.split([2, len(rows) - 2], dim=1)  # type: ignore[return-value]
 
-    def _from_posterior(
-        self,
-        clip: Clip,
-        memory: Memory,
-        motions: Float[Tensor, "B S C"],
-        masks: Masks | None,
-        generator: Generator | None,
-    ) -> DrawFn:
-        """Latents that know what surprises in each recorded step, given those drawn before."""
-        last, first = clip.image.shape[1] - 1, self.history - 1
-        ends = [min(first + self.stride * (index + 1), last) for index in range(motions.shape[1])]
-        channel = self.spec.channels.index(Channel.VEHICLES)
-        futures = clip.image[:, ends, channel].to(memory.speed.dtype) / 255
-        nil = memory.features.new_zeros(len(memory.features), 2, *self.cells)
-        drift = Drift(nil, nil)
-
-        def draw(index: int, hidden: Float[Tensor, "B C H W"]) -> LatentSample:
-            nonlocal drift
-            with torch.no_grad():
-                if index:
-                    drift = self.drift(hidden, drift, masks)
-                no_latent = hidden.new_zeros(len(hidden), self.latent.dim)
-                without = self.advance(hidden, motions[:, index], no_latent, masks)
-                shown = ends[index] - first - self.stride * index  # frames of the step that the clip has
-                expected = self.drift(without, drift, masks, num_frames=shown)
-            surprise = self.surprise(futures[:, index, None], memory.seen, expected)
-            return self.latent.posterior(hidden, surprise, generator)
-
-        return draw
-
     def surprise(
         self, future: Float[Tensor, "B 1 H0 W0"], seen: Seen, expected: Drift
     ) -> Float[Tensor, "B F H W"]:
@@ -488,11 +455,3 @@ def _surprise_encoder(features: int, cell: tuple[int, int]) -> nn.Sequential:
         nn.SiLU(),
         nn.Conv2d(features, features, cell, stride=cell),
     )
-
-
-def _given(latents: Float[Tensor, "B S Z"]) -> DrawFn:
-    return lambda index, hidden: LatentSample(latents[:, index], hidden.new_zeros(len(hidden)))
-
-
-def _from_prior(latent: Latent, generator: Generator | None) -> DrawFn:
-    return lambda _, hidden: LatentSample(latent.prior(hidden, generator), hidden.new_zeros(len(hidden)))
