@@ -58,7 +58,7 @@ def first_seen(opacity: Float[Tensor, "*B H"]) -> Float[Tensor, "*B H H"]:
     upto = F.pad(clear, (2, 0))[..., : opacity.shape[-1]]  # of all rows up to r - 2
     between = upto.unsqueeze(-1) - clear.unsqueeze(-2)
     # Cut off afterwards: an exponential of minus infinity takes ten times as long.
-    return between.clamp(max=0).exp().tril(-2) * opacity.unsqueeze(-2)
+    return between.clamp(-30, 0).exp().tril(-2) * opacity.unsqueeze(-2)
 
 
 def _of_cells(layer: nn.Conv2d, cells: Float[Tensor, "*B C"]) -> Float[Tensor, "*B D"]:
