@@ -8,7 +8,15 @@ import pytest
 import torch
 
 from tests.training.toys import Counter, fit
-from worldmodel.training import CsvLogger, GrowingHorizon, GrowingShare, KeepBest, StepSeeds, TimeBudget
+from worldmodel.training import (
+    CsvLogger,
+    GrowingHorizon,
+    GrowingShare,
+    KeepBest,
+    StepSeeds,
+    TimeBudget,
+    WarnOfCollapse,
+)
 from worldmodel.training import budget as budget_file
 from worldmodel.training.csv_logger import read_metrics
 
@@ -32,6 +40,24 @@ def test_a_worse_score_after_a_resumption_does_not_replace_the_best(tmp_path: Pa
     fit(module, 2, tmp_path, callbacks=[again])
     again.restore()
     assert module.model.weight.item() == 2.0
+
+
+def test_a_score_that_stays_much_worse_than_it_was_is_told_once(tmp_path: Path) -> None:
+    module, said = Counter(goal=2.0), list[str]()  # the score is the distance of the step from the goal
+    best = KeepBest(module.model)
+    fit(module, 12, tmp_path, callbacks=[best, WarnOfCollapse(best, say=said.append, patience=3)])
+    assert len(said) == 1
+    assert "is 9 after 5 steps, it was 0 after 2" in said[0]
+
+
+def test_a_score_that_recovers_is_no_collapse() -> None:
+    best, said = KeepBest(Counter().model), list[str]()
+    warn = WarnOfCollapse(best, say=said.append, patience=3)
+    best.compare(1.0, step=1)
+    for step, score in enumerate((1.3, 1.3, 1.2, 1.3, 1.3, 1.1), start=2):
+        best.compare(score, step)
+        warn.count(score, step)
+    assert not said
 
 
 def test_the_budget_ends_the_training_and_counts_what_was_used(

@@ -22,6 +22,7 @@ from worldmodel.training import (
     StepSeeds,
     TimeBudget,
     TrainingState,
+    WarnOfCollapse,
     compile_parts,
 )
 
@@ -82,8 +83,10 @@ def train_phase(
     begin = f" from step {state.step}" if state.step else ""
     run.console.print(f"phase {phase.name}{begin}: at most {phase.num_steps} steps{limit}")
     bar = TrainingBar(run.console, phase.name, num_steps=phase.num_steps)
-    kept_best = [*callbacks, best] if is_validated else []
-    all_of_them = [resume, StepSeeds(config.seed), budget, bar, *kept_best]
+    watched = [*callbacks, best] if is_validated else []
+    if config.validation.keep == "last":  # what breaks down early is kept
+        watched += [WarnOfCollapse(best, say=run.console.print)] if is_validated else []
+    all_of_them = [resume, StepSeeds(config.seed), budget, bar, *watched]
     trainer = make_trainer(config, all_of_them, num_steps=phase.num_steps, is_validated=is_validated)
     optimizer = partial(torch.optim.AdamW, **build(config.optimizer))
     learner = (learner or build(config.module))(

@@ -8,6 +8,7 @@ from worldmodel.training.calibration import (
     expert_disagreement,
     uncertainty_of,
 )
+from worldmodel.training.collapse import WarnOfCollapse
 from worldmodel.training.compiled import compile_parts
 from worldmodel.training.coupled_module import CoupledModule, set_motion_normalisation
 from worldmodel.training.csv_logger import CsvLogger
@@ -31,6 +32,7 @@ __all__ = [
     "StepSeeds",
     "TimeBudget",
     "TrainingState",
+    "WarnOfCollapse",
     "calibrate_disagreement",
     "calibrate_uncertainty",
     "compile_parts",
