@@ -60,6 +60,16 @@ def test_a_score_that_recovers_is_no_collapse() -> None:
     assert not said
 
 
+@pytest.mark.parametrize(("score", "told"), [(-1.0, 0), (-0.85, 0), (-0.7, 1), (float("nan"), 1)])
+def test_losses_below_zero_can_collapse_as_well(score: float, told: int) -> None:
+    best, said = KeepBest(Counter().model), list[str]()
+    warn = WarnOfCollapse(best, say=said.append, patience=2)
+    best.compare(-1.0, step=1)
+    for step in (2, 3, 4):
+        warn.count(score, step)
+    assert len(said) == told
+
+
 def test_the_budget_ends_the_training_and_counts_what_was_used(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

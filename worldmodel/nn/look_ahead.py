@@ -57,7 +57,7 @@ def first_seen(opacity: Float[Tensor, "*B H"]) -> Float[Tensor, "*B H H"]:
     clear = torch.log1p(-opacity.clamp(max=1 - 1e-4)).cumsum(-1)  # of all rows up to k
     upto = F.pad(clear, (2, 0))[..., : opacity.shape[-1]]  # of all rows up to r - 2
     between = upto.unsqueeze(-1) - clear.unsqueeze(-2)
-    # Cut off afterwards: an exponential of minus infinity takes ten times as long.
+    # Cut off afterwards, and at e^-30: exponentials of minus infinity and denormal numbers are slow.
     return between.clamp(-30, 0).exp().tril(-2) * opacity.unsqueeze(-2)
 
 
