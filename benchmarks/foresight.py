@@ -4,15 +4,18 @@ The trees (scikit-learn, absolute error) say how far each car goes in 3 s: from 
 the last second, from places and speeds of three cars ahead and one behind, and from the mean speeds farther
 ahead. Cars are then carried on at that velocity and drawn, and the rasters held against the recorded ones as
 `worldmodel predict` does, on the windows that it asks. The trees know everybody (`all`), or only those whom
-the raster of the ego shows (`seen`), fitted and asked that way. The tracker lets everybody keep his velocity.
+the raster of the ego shows (`seen`), or a longer one (`seen_177` rows), fitted and asked that way; the usual
+raster is scored. The tracker lets everybody keep his velocity.
 
 Without arguments: fitted on block A of US-101, asked on block B; both are shipped. With `--us101-c FILE`:
 fitted on both, asked on block C without the vehicles that it shares with B.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -38,6 +41,11 @@ AHEAD = ((0, 30), (30, 60), (60, 100))
 """Stretches whose mean speed is told [m]."""
 EVERY, EGOS = 3, 4
 """Fitted on every so many frames, as seen by so many of the vehicles."""
+LONGER = (177, 237)
+"""Rows of longer rasters."""
+
+Known: TypeAlias = Callable[[Tracks, int, int], Int[np.ndarray, " N"]]
+"""Tracks, frame, row of the ego -> the rows of those who are known, the ego included."""
 
 
 def features(tracks: Tracks, frame: int, rows: Int[np.ndarray, " N"]) -> Float[np.ndarray, "N F"]:
@@ -69,9 +77,14 @@ def features(tracks: Tracks, frame: int, rows: Int[np.ndarray, " N"]) -> Float[n
     return np.concatenate([np.stack(own), *told, np.stack(flow)]).T
 
 
-def visible(tracks: Tracks, frame: int, ego: int, spec: RasterSpec) -> Int[np.ndarray, " N"]:
-    """Returns the rows of those whose middle is on the ego's raster, the ego included."""
-    rows = np.flatnonzero(tracks.valid[:, frame])
+def everybody(tracks: Tracks, frame: int, ego: int) -> Int[np.ndarray, " N"]:
+    """All who are there: `Known`."""
+    return np.flatnonzero(tracks.valid[:, frame])
+
+
+def visible(tracks: Tracks, frame: int, ego: int, *, spec: RasterSpec) -> Int[np.ndarray, " N"]:
+    """Those whose middle is on the ego's raster: `Known`."""
+    rows = everybody(tracks, frame, ego)
     state = torch.from_numpy(tracks.state)
     seen = relative_pose(state[rows, frame], state[ego, frame]).abs().numpy()
     reach = np.array([spec.height, spec.width]) * spec.resolution / 2
@@ -86,13 +99,15 @@ class Foresight:
         recordings: those that `Clip.origin` numbers.
         along: of features -> what is travelled ahead beyond the own speed [m].
         across: of features -> what is travelled to the left [m].
+        known: tells whom they know.
         errors: of the distance travelled by each car, filled as it is asked [m].
+        spec: of the rasters that are drawn.
     """
 
     recordings: Sequence[Recording]
     along: HistGradientBoostingRegressor
     across: HistGradientBoostingRegressor
-    sees_all: bool
+    known: Known
     errors: list[Float[np.ndarray, " N"]]
     spec: RasterSpec
 
@@ -105,13 +120,10 @@ class Foresight:
         number, ego, frame = origin
         recording = self.recordings[number]
         tracks = recording.tracks
-        if self.sees_all:
-            rows = np.flatnonzero(tracks.valid[:, frame])
-        else:
-            rows = visible(tracks, frame, ego, self.spec)
-        known, state = features(tracks, frame, rows), tracks.state[rows, frame].copy()
-        ahead = self.along.predict(known) + SECONDS * known[:, 0]
-        aside = self.across.predict(known)
+        rows = self.known(tracks, frame, ego)
+        told, state = features(tracks, frame, rows), tracks.state[rows, frame].copy()
+        ahead = self.along.predict(told) + SECONDS * told[:, 0]
+        aside = self.across.predict(told)
         future = tracks.valid[rows, frame + HORIZON] & (rows != ego)
         went = tracks.state[rows, frame + HORIZON, 0] - state[:, 0]
         self.errors.append(np.abs(ahead - went)[future])
@@ -122,27 +134,20 @@ class Foresight:
 
 
 def fit(
-    recordings: Sequence[Recording], spec: RasterSpec, *, sees_all: bool
+    recordings: Sequence[Recording], known: Known, *, num_egos: int
 ) -> tuple[HistGradientBoostingRegressor, HistGradientBoostingRegressor]:
-    """Returns the trees for ahead and for the left."""
+    """Returns the trees for ahead and for the left, fitted on what so many vehicles of a frame know."""
     rng = np.random.default_rng(0)
-
-    def views(tracks: Tracks, frame: int) -> Iterator[Int[np.ndarray, " N"]]:
-        everybody = np.flatnonzero(tracks.valid[:, frame])
-        if sees_all:
-            yield everybody
-        else:
-            yield from (visible(tracks, frame, ego, spec) for ego in rng.permutation(everybody)[:EGOS])
-
-    known, went = [], []
+    told, went = [], []
     for one in recordings:
         for frame in range(HISTORY, one.num_frames - HORIZON, EVERY):
-            for rows in views(one.tracks, frame):
+            for ego in rng.permutation(np.flatnonzero(one.tracks.valid[:, frame]))[:num_egos]:
+                rows = known(one.tracks, frame, ego)
                 future = one.tracks.valid[rows, frame + HORIZON]
-                known.append(features(one.tracks, frame, rows)[future])
+                told.append(features(one.tracks, frame, rows)[future])
                 state = one.tracks.state[rows[future]]
                 went.append(state[:, frame + HORIZON, :2] - state[:, frame, :2])
-    x, y = np.concatenate(known), np.concatenate(went)
+    x, y = np.concatenate(told), np.concatenate(went)
     trees = {"loss": "absolute_error", "learning_rate": 0.05, "min_samples_leaf": 60, "random_state": 0}
     along = HistGradientBoostingRegressor(max_iter=300, l2_regularization=1.0, **trees)
     across = HistGradientBoostingRegressor(max_iter=150, max_leaf_nodes=15, **trees)
@@ -179,9 +184,15 @@ def main(us101_c: Path | None = None, num_windows: int = 512, json_path: Path | 
         rows[f"iou_{name}_3s_low"], rows[f"iou_{name}_3s_high"] = found.low, found.high
 
     score("tracker", ConstantVelocity(recordings, HISTORY, spec))
-    for name, sees_all in (("trees_all", True), ("trees_seen", False)):
-        trees = fit(fitted, spec, sees_all=sees_all)
-        foresight = Foresight(recordings, *trees, sees_all=sees_all, errors=[], spec=spec)
+    knowing: dict[str, tuple[Known, int]] = {
+        "all": (everybody, 1),
+        "seen": (partial(visible, spec=spec), EGOS),
+    }
+    for height in LONGER:
+        knowing[f"seen_{height}"] = partial(visible, spec=replace(spec, height=height)), EGOS
+    for whom, (known, num_egos) in knowing.items():
+        name = f"trees_{whom}"
+        foresight = Foresight(recordings, *fit(fitted, known, num_egos=num_egos), known, errors=[], spec=spec)
         score(name, foresight)
         rows[f"median_error_{name}_m"] = float(np.median(np.concatenate(foresight.errors)))
     report("foresight", rows, json_path)
