@@ -43,6 +43,12 @@ def test_total_variation_of_a_step_and_of_its_blur() -> None:
     assert total_variation(blur, COVERED).item() == pytest.approx(1.0)
 
 
+def test_differences_to_what_was_not_recorded_are_no_variation() -> None:
+    rows = image([[0.0, 0.0], [1.0, 1.0], [1.0, 0.5]])
+    covered = torch.tensor([False, True, True]).view(1, 1, 1, 3, 1)
+    assert total_variation(rows, covered).item() == pytest.approx(0.5 + 0.5)
+
+
 def test_best_sample_is_chosen_per_window_over_the_whole_horizon() -> None:
     target = torch.zeros(2, 3, 1, 2, 2)
     samples = torch.stack([target + 0.1, target + 0.2])

@@ -100,7 +100,8 @@ def total_variation(
     """Returns the sum of absolute differences between neighbouring pixels over the covered rows."""
     weight = covered.to(image.dtype)
     across = ((image[..., 1:] - image[..., :-1]).abs() * weight).sum((-3, -2, -1))
-    along = ((image[..., 1:, :] - image[..., :-1, :]).abs() * weight[..., 1:, :]).sum((-3, -2, -1))
+    both = weight[..., 1:, :] * weight[..., :-1, :]
+    along = ((image[..., 1:, :] - image[..., :-1, :]).abs() * both).sum((-3, -2, -1))
     return across + along
 
 
