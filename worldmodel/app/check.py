@@ -56,7 +56,7 @@ def main(config: Config) -> None:
     probe = load_probe(config)
     ensemble = load_ensemble(config, probe)
     arrange = partial(vehicles_apart, first=NUM_DESCENDED)  # they exchange actions and futures
-    _, clips = held_out(config, probe, num=config.windows, arrange=arrange)
+    _, clips = held_out(config, probe, num=config.windows, arrange=arrange, scored_rows=config.scored_rows)
     run = Run.start(config, "check")
     with run.timed("measure"):
         found = measure(

@@ -63,7 +63,7 @@ def require(config: Config, *names: str) -> None:
             raise UsageError(f"{name} is missing; add {name}=... to the command")
 
 
-COUNTS = ("threads", "windows", "jobs", "batch_size", "num_decisions")
+COUNTS = ("threads", "windows", "jobs", "batch_size", "num_decisions", "scored_rows")
 """Values that are whole numbers from one on, wherever a command has them."""
 
 

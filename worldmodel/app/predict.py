@@ -29,7 +29,7 @@ def main(config: Config) -> None:
     """Scores, prints, writes."""
     torch.set_num_threads(config.threads)
     probe = load_probe(config)
-    dataset, clips = held_out(config, probe, num=config.windows)
+    dataset, clips = held_out(config, probe, num=config.windows, scored_rows=config.scored_rows)
     tracker = ConstantVelocity(dataset.recordings, probe.model.history, probe.model.spec)
     run = Run.start(config, "predict")
     with run.timed("score"):

@@ -1,8 +1,10 @@
 """Held-out windows for the commands that question a trained model."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
+import torch
 from jaxtyping import Int
 
 from worldmodel.app.compose import Config, UsageError, build, require
@@ -32,7 +34,12 @@ def load_probe(config: Config) -> Probe:
 
 
 def held_out(
-    config: Config, probe: Probe, *, num: int, arrange: Arrange | None = None
+    config: Config,
+    probe: Probe,
+    *,
+    num: int,
+    arrange: Arrange | None = None,
+    scored_rows: int | None = None,
 ) -> tuple[WindowDataset, list[Clip]]:
     """Returns the windows of `config.part`, and batches of `num` of them in random order.
 
@@ -40,6 +47,7 @@ def held_out(
 
     Args:
         arrange: what comes beside what; None leaves it to chance.
+        scored_rows: see `only_middle`, as far as models of longer rasters are to be compared with others.
 
     Raises:
         UsageError: when the split has no such part, or fewer than two windows in it.
@@ -67,7 +75,29 @@ def held_out(
     batches: Batches = np.array_split(order, -(-len(order) // config.batch_size))
     batches = arrange(batches, vehicle) if arrange else batches
     clips = [dataset.collate([dataset[int(i)] for i in batch]) for batch in batches]
-    return dataset, [clip.to(config.device) for clip in clips]
+    return dataset, [only_middle(clip, scored_rows).to(config.device) for clip in clips]
+
+
+def only_middle(clip: Clip, num_rows: int | None) -> Clip:
+    """Returns the clip as if only the middle rows of its rasters had been recorded: no score sees others.
+
+    Args:
+        num_rows: that stay; None, or as many as there are: all.
+
+    Raises:
+        UsageError: the middle of the rasters is not that of so many rows.
+    """
+    height = clip.covered.shape[-1]
+    if num_rows is None or num_rows >= height:
+        return clip
+    cut, uneven = divmod(height - num_rows, 2)
+    if uneven:
+        raise UsageError(
+            f"scored_rows={num_rows} do not lie in the middle of {height}; make both odd or both even"
+        )
+    covered = torch.zeros_like(clip.covered)
+    covered[..., cut : height - cut] = clip.covered[..., cut : height - cut]
+    return replace(clip, covered=covered)
 
 
 def vehicles_apart(batches: Batches, vehicle: Int[np.ndarray, " W"], *, first: int) -> Batches:
