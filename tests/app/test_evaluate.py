@@ -9,7 +9,7 @@ import torch
 from tests.app.factories import save_model, save_small_store
 from worldmodel.app.agents import key_of, weights_of, with_aliases
 from worldmodel.app.cli import main
-from worldmodel.app.compose import UsageError, compose
+from worldmodel.app.compose import UsageError, build, compose
 from worldmodel.app.course import make_course
 from worldmodel.app.precheck import check_agents, check_pairs, raster_overrides
 from worldmodel.app.source import held_out_block, shipped_for_training
@@ -122,7 +122,7 @@ def test_an_agent_is_driven_with_several_checkpoints(tmp_path: Path) -> None:
         (
             ["agent=[mpc_learnt]", "checkpoint={other}"],
             1,
-            "add +env.raster_spec._target_=worldmodel.scene.RasterSpec +env.raster_spec.height=64\n",
+            "add raster.height=64\n",
         ),
         (
             ["agent=[mpc_learnt]", "checkpoint={short}"],
@@ -164,14 +164,39 @@ def test_what_cannot_be_evaluated_is_one_line(
 
 def test_another_view_of_the_road_is_driven_with_the_keys_that_are_named(tmp_path: Path) -> None:
     spec = RasterSpec(width=32, channels=(Channel.VEHICLES, Channel.LANE))
-    keys = raster_overrides(spec)
-    assert keys[1:] == ["+env.raster_spec.width=32", "+env.raster_spec.channels=[vehicles,lane]"]
+    keys = raster_overrides(spec, RasterSpec())
+    assert keys == ["raster.width=32", "raster.channels=[vehicles,lane]"]
     save_forward_model(ForwardModel(spec=spec, channels=8, history=5), tmp_path / "wide.pt")
     more = ["agent=[mpc_learnt]", f"checkpoint={tmp_path / 'wide.pt'}", "env.history=5", *keys]
     config = compose("evaluate", arguments(tmp_path, *more)[1:])
     course = make_course(config)
     assert course.spec == spec
     check_agents(config, course)
+
+
+@pytest.mark.slow
+def test_whoever_draws_or_reads_a_raster_has_that_of_the_command(tmp_path: Path) -> None:
+    """A car far outside of PPUU's raster would be elsewhere, if one of them had another raster."""
+    weights = save_model(tmp_path / "long.pt", spec=RasterSpec(height=177))
+    agents = ["mpc_copy", "mpc_static", "mpc_constant_velocity", "mpc_learnt", "mpc_true_future"]
+    wanted = arguments(
+        tmp_path, f"agent=[{','.join(agents)}]", f"checkpoint={weights}", "raster=long", "max_episodes=1",
+        "ours=mpc_learnt", "against=[mpc_copy]",
+    )  # fmt: skip
+    config = compose("evaluate", wanted[1:])
+    assert make_course(config).spec == RasterSpec(height=177)
+    proximity, *_ = build(config.cost).costs
+    assert proximity.spec == RasterSpec(height=177)
+    assert main(wanted) == 0
+    rows = read_episodes(tmp_path / "run" / "episodes.parquet")
+    by_agent = {row.agent: row for row in rows}
+    assert set(by_agent) == set(agents)
+    # What was never trained copies.
+    assert by_agent["mpc_learnt"].distance == pytest.approx(by_agent["mpc_copy"].distance, abs=0.05)
+
+
+def test_the_usual_raster_is_the_one_of_the_code() -> None:
+    assert build(compose("evaluate", ["agent=[human]"]).raster) == RasterSpec()
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from worldmodel.app.compose import UsageError, compose
 from worldmodel.app.train_policy import check_practice
 from worldmodel.data import Span, Split, make_recording, save_store
 from worldmodel.models import CoupledModel, ForwardModel, GaussianLatent, read_checkpoint, save_model
+from worldmodel.scene import RasterSpec
 from worldmodel.training.csv_logger import read_metrics
 
 POLICIES = sorted(
@@ -172,6 +173,21 @@ def test_every_loss_trains(policy: str, tmp_path: Path) -> None:
     )
     extra = read_checkpoint(tmp_path / "run" / "policy.pt")["extra"]
     assert extra["policy"] == policy and extra["steps"] == 2
+
+
+def test_a_model_of_other_rasters_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    save_model(ForwardModel(channels=8, spec=RasterSpec(height=177)), tmp_path / "model.pt")
+    assert main(arguments(tmp_path, "vg")) == 1
+    error = capsys.readouterr().err
+    assert "model.pt: was trained on rasters" in error and error.endswith("; add raster.height=177\n")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+def test_a_policy_learns_in_a_longer_raster(tmp_path: Path) -> None:
+    save_model(ForwardModel(channels=8, spec=RasterSpec(height=177)), tmp_path / "model.pt")
+    assert main(arguments(tmp_path, "vg", "raster=long")) == 0
+    assert load(tmp_path / "run" / "policy.pt").spec == RasterSpec(height=177)
 
 
 @pytest.mark.slow

@@ -28,8 +28,7 @@ class Course:
     @property
     def spec(self) -> RasterSpec:
         """Of the rasters that the agents see."""
-        found: RasterSpec = self.env.keywords.get("raster_spec", RasterSpec())
-        return found
+        return drawn_by(self.env)
 
     @cached_property
     def renderers(self) -> tuple[Renderer, ...]:
@@ -42,6 +41,12 @@ class Course:
             protocol=self.protocol, renderers=self.renderers, autoreset_mode="Disabled",
         )  # fmt: skip
         return made
+
+
+def drawn_by(env: Any) -> RasterSpec:
+    """Returns what the rasters of an environment show, as `configs/env` describes it."""
+    found: RasterSpec = env.keywords.get("raster_spec", RasterSpec())
+    return found
 
 
 def make_course(config: Config) -> Course:

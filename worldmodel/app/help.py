@@ -60,6 +60,7 @@ COMMANDS = {
             ("data=us101", "or us101_ab (both blocks), or data=store data.path=FOLDER"),
             ("seconds=130", "time limit for the training"),
             ("model=small latent=local", "or another of configs/model, configs/latent"),
+            ("raster=ppuu", "or long: half as much again of the road, ahead and behind"),
             ("policy=mpur", "train a policy: also vg, svg, mper, il, mpc_distil, ..."),
             ("checkpoint=FILE", "the model a policy learns in (il needs none)"),
             ("logger=wandb", "also log to Weights & Biases, offline unless WANDB_MODE=online"),
@@ -162,6 +163,7 @@ COMMANDS = {
         (
             ("checkpoint=FILE", "the model (required; or as the first word)"),
             ("windows=64", "number of random windows"),
+            ("scored_rows=117", "in the middle of the rasters; null: all of a longer one"),
             ("part=test", "part of the split"),
             ("ensemble=[A.pt,B.pt]", "separately trained members instead of dropout masks"),
             ("device=cpu", "where the model computes, such as cuda"),
@@ -179,6 +181,7 @@ COMMANDS = {
             ("checkpoint=FILE", "the model (if an agent needs it)"),
             ("agent=[human,mpc_learnt]", "which to drive, from configs/agent"),
             ("protocol=v1", "hand-overs and criterion; or v1_once, v1_every_4s, ppuu"),
+            ("raster=ppuu", "or long, as the model was trained on"),
             ("cluster=vehicle_id", "unit of paired bootstraps; or scene"),
             ("+also.NAME={like:AGENT,checkpoint:FILE}", "add an agent with other weights"),
             ("device=cpu", "where agents compute, such as cuda"),
@@ -197,6 +200,7 @@ COMMANDS = {
         (
             ("checkpoint=FILE", "the model (required; or as the first word)"),
             ("windows=512", "number of random windows"),
+            ("scored_rows=117", "in the middle of the rasters; null: all of a longer one"),
             ("part=test", "part of the split"),
             ("device=cpu", "where the model computes, such as cuda"),
             *RUN,

@@ -58,12 +58,7 @@ def check_drawing(path: Path, course: Course) -> None:
         CheckpointError: other rasters, or another history, saying how the course would draw them.
     """
     model = load_model(path)
-    spec = getattr(model, "spec", course.spec)  # that of modules which read no rasters is any
-    if spec != course.spec:
-        keys = " ".join(raster_overrides(spec))
-        raise CheckpointError(
-            path, f"was trained on rasters {spec}, the course has {course.spec}; add {keys}"
-        )
+    check_raster(path, model, course.spec)
     history = course.env.keywords.get("history")
     if isinstance(model, ForwardModel | CoupledModel) and history not in (None, model.history):
         raise CheckpointError(
@@ -72,16 +67,24 @@ def check_drawing(path: Path, course: Course) -> None:
         )  # fmt: skip
 
 
-def raster_overrides(spec: RasterSpec) -> list[str]:
-    """Returns the overrides with which an environment draws these rasters."""
-    usual, fields = plain(RasterSpec()), plain(spec)
-    fields["channels"] = f"[{','.join(fields['channels']).lower()}]"
-    usual["channels"] = f"[{','.join(usual['channels']).lower()}]"
-    target = f"_target_={fields.pop('_target_')}"
-    return [
-        f"+env.raster_spec.{one}"
-        for one in (target, *(f"{key}={value}" for key, value in fields.items() if value != usual[key]))
-    ]
+def check_raster(path: Path, model: Any, drawn: RasterSpec) -> None:
+    """Checks that a model reads the rasters that it is going to be shown.
+
+    Raises:
+        CheckpointError: others, saying how to draw them.
+    """
+    spec = getattr(model, "spec", drawn)  # that of modules which read no rasters is any
+    if spec != drawn:
+        keys = " ".join(raster_overrides(spec, drawn))
+        raise CheckpointError(path, f"was trained on rasters {spec}, here they are {drawn}; add {keys}")
+
+
+def raster_overrides(spec: RasterSpec, drawn: RasterSpec) -> list[str]:
+    """Returns the overrides with which a command draws `spec` instead of `drawn`."""
+    wanted, given = plain(spec), plain(drawn)
+    wanted["channels"] = f"[{','.join(wanted['channels']).lower()}]"
+    given["channels"] = f"[{','.join(given['channels']).lower()}]"
+    return [f"raster.{key}={value}" for key, value in wanted.items() if value != given[key]]
 
 
 def check_loaded(node: Any) -> None:

@@ -19,16 +19,18 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from omegaconf import OmegaConf
 from torch import Generator
 
-from worldmodel.app.agents import needed_by
+from worldmodel.app.agents import needed_by, weights_of
 from worldmodel.app.compose import Config, UsageError, build, show, with_values
+from worldmodel.app.course import drawn_by
 from worldmodel.app.phase import STATE, datamodule, train_phase
+from worldmodel.app.precheck import check_raster
 from worldmodel.app.run import Run
 from worldmodel.data import Store
 from worldmodel.evaluation.on_device import OnDevice
 from worldmodel.evaluation.practice import Practice
 from worldmodel.evaluation.protocol import Episode, Protocol, episodes, spread
 from worldmodel.evaluation.suite import evaluate
-from worldmodel.models import save_model
+from worldmodel.models import load_model, save_model
 from worldmodel.protocols import Planner
 from worldmodel.scene import Renderer
 
@@ -58,6 +60,8 @@ def main(config: Config) -> None:
             "members=[A.pt,B.pt] to the command"
         )
     check_practice(config)
+    for path in weights_of(config.module):
+        check_raster(path, load_model(path), build(config.raster))
     run = Run.start(config, "train")
     run.stage("train", lambda: fit(config, run), files=(POLICY,))
     run.close()
@@ -163,7 +167,7 @@ class Driver:
 
     @cached_property
     def _renderers(self) -> tuple[Renderer, ...]:
-        return tuple(Renderer(one) for one in self.store.recordings)
+        return tuple(Renderer(one, drawn_by(self.env)) for one in self.store.recordings)
 
     def _make_env(self, num_envs: int) -> Any:
         return self.env(
