@@ -177,16 +177,16 @@ def test_another_view_of_the_road_is_driven_with_the_keys_that_are_named(tmp_pat
 @pytest.mark.slow
 def test_whoever_draws_or_reads_a_raster_has_that_of_the_command(tmp_path: Path) -> None:
     """A car far outside of PPUU's raster would be elsewhere, if one of them had another raster."""
-    weights = save_model(tmp_path / "long.pt", spec=RasterSpec(height=177))
+    weights = save_model(tmp_path / "long.pt", spec=RasterSpec(height=237))
     agents = ["mpc_copy", "mpc_static", "mpc_constant_velocity", "mpc_learnt", "mpc_true_future"]
     wanted = arguments(
         tmp_path, f"agent=[{','.join(agents)}]", f"checkpoint={weights}", "raster=long", "max_episodes=1",
         "ours=mpc_learnt", "against=[mpc_copy]",
     )  # fmt: skip
     config = compose("evaluate", wanted[1:])
-    assert make_course(config).spec == RasterSpec(height=177)
+    assert make_course(config).spec == RasterSpec(height=237)
     proximity, *_ = build(config.cost).costs
-    assert proximity.spec == RasterSpec(height=177)
+    assert proximity.spec == RasterSpec(height=237)
     assert main(wanted) == 0
     rows = read_episodes(tmp_path / "run" / "episodes.parquet")
     by_agent = {row.agent: row for row in rows}

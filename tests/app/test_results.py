@@ -60,6 +60,22 @@ def test_every_configured_stage_can_be_composed() -> None:
             assert with_aliases(compose("evaluate", overrides)).agent
 
 
+@pytest.mark.parametrize("profile", ["full", "tracking"])
+def test_stages_draw_the_rasters_that_their_models_read(profile: str) -> None:
+    """Models are driven with, and policies learn in them, as they were trained; `predict` asks the model."""
+    raster = {
+        one.name: next((name for name in one.overrides if name.startswith("raster=")), "")
+        for one in configured(profile)
+    }
+    for stage in configured(profile):
+        if stage.command == "predict":
+            continue
+        for alias, need in stage.needs.items():
+            if alias != "init":  # weights fit any raster
+                assert raster[stage_of(need)] == raster[stage.name], stage.name
+    assert "raster=long" in raster.values()
+
+
 def test_a_pattern_chooses_stages_with_what_they_need() -> None:
     stages = configured("full")
     found = chosen(stages, "drive_policy-mpur-both-c")

@@ -176,18 +176,18 @@ def test_every_loss_trains(policy: str, tmp_path: Path) -> None:
 
 
 def test_a_model_of_other_rasters_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    save_model(ForwardModel(channels=8, spec=RasterSpec(height=177)), tmp_path / "model.pt")
+    save_model(ForwardModel(channels=8, spec=RasterSpec(height=237)), tmp_path / "model.pt")
     assert main(arguments(tmp_path, "vg")) == 1
     error = capsys.readouterr().err
-    assert "model.pt: was trained on rasters" in error and error.endswith("; add raster.height=177\n")
+    assert "model.pt: was trained on rasters" in error and error.endswith("; add raster.height=237\n")
     assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.slow
 def test_a_policy_learns_in_a_longer_raster(tmp_path: Path) -> None:
-    save_model(ForwardModel(channels=8, spec=RasterSpec(height=177)), tmp_path / "model.pt")
+    save_model(ForwardModel(channels=8, spec=RasterSpec(height=237)), tmp_path / "model.pt")
     assert main(arguments(tmp_path, "vg", "raster=long")) == 0
-    assert load(tmp_path / "run" / "policy.pt").spec == RasterSpec(height=177)
+    assert load(tmp_path / "run" / "policy.pt").spec == RasterSpec(height=237)
 
 
 @pytest.mark.slow

@@ -60,7 +60,7 @@ COMMANDS = {
             ("data=us101", "or us101_ab (both blocks), or data=store data.path=FOLDER"),
             ("seconds=130", "time limit for the training"),
             ("model=small latent=local", "or another of configs/model, configs/latent"),
-            ("raster=ppuu", "or long: half as much again of the road, ahead and behind"),
+            ("raster=ppuu", "or long: twice as much of the road, ahead and behind"),
             ("policy=mpur", "train a policy: also vg, svg, mper, il, mpc_distil, ..."),
             ("checkpoint=FILE", "the model a policy learns in (il needs none)"),
             ("logger=wandb", "also log to Weights & Biases, offline unless WANDB_MODE=online"),
