@@ -20,7 +20,7 @@ from worldmodel.training.csv_logger import read_metrics
 
 TINY = (
     "data=store", "seconds=null", "threads=1", "log_every=1", "model.channels=8", "model.history=4",
-    "+model.spec._target_=worldmodel.scene.RasterSpec", "+model.spec.height=32", "+model.spec.width=8",
+    "raster.height=32", "raster.width=8",
     "loader.horizon=10", "loader.batch_size=2", "loader.val_batches=1", "validation.every=4",
     "resume_every=4", "phases.0.num_steps=8", "phases.1.num_steps=6", "uncertainty.num_batches=1",
 )  # fmt: skip
@@ -80,7 +80,7 @@ def test_killed_again_and_again_a_training_takes_the_same_steps(
             "model=coupled_small",
             "model.features=[4,8,8]",
             "model.lags=[0,1]",
-            "model.spec.width=16",
+            "raster.width=16",
             "latent.features=8",
         ),
     ],
