@@ -175,8 +175,7 @@ def test_another_view_of_the_road_is_driven_with_the_keys_that_are_named(tmp_pat
 
 
 @pytest.mark.slow
-def test_whoever_draws_or_reads_a_raster_has_that_of_the_command(tmp_path: Path) -> None:
-    """A car far outside of PPUU's raster would be elsewhere, if one of them had another raster."""
+def test_agents_drive_with_a_longer_raster(tmp_path: Path) -> None:
     weights = save_model(tmp_path / "long.pt", spec=RasterSpec(height=237))
     agents = ["mpc_copy", "mpc_static", "mpc_constant_velocity", "mpc_learnt", "mpc_true_future"]
     wanted = arguments(
@@ -193,10 +192,6 @@ def test_whoever_draws_or_reads_a_raster_has_that_of_the_command(tmp_path: Path)
     assert set(by_agent) == set(agents)
     # What was never trained copies.
     assert by_agent["mpc_learnt"].distance == pytest.approx(by_agent["mpc_copy"].distance, abs=0.05)
-
-
-def test_the_usual_raster_is_the_one_of_the_code() -> None:
-    assert build(compose("evaluate", ["agent=[human]"]).raster) == RasterSpec()
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import importlib
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -11,14 +12,17 @@ import torch
 import worldmodel
 from tests.models.factories import HISTORY, SPEC, make_clip
 from worldmodel.models import (
+    CarTracker,
     CheckpointError,
     ForwardModel,
     GaussianLatent,
     load_forward_model,
     load_model,
+    load_weights,
     save_forward_model,
     save_model,
 )
+from worldmodel.nn import LookAhead
 from worldmodel.scene import RasterSpec
 
 
@@ -48,6 +52,22 @@ def test_refuses_another_raster(tmp_path: Path) -> None:
     _, path = saved(tmp_path)
     with pytest.raises(CheckpointError, match="was trained on rasters"):
         load_forward_model(path, spec=RasterSpec())
+
+
+def test_weights_go_on_with_a_longer_raster(tmp_path: Path) -> None:
+    parts = {"channels": 8, "history": HISTORY, "history_stride": 1}
+    short, long = (
+        ForwardModel(
+            tracker=CarTracker(8, lags=HISTORY - 1), interaction=LookAhead(8),
+            spec=replace(SPEC, height=SPEC.height + more), **parts,
+        )
+        for more in (0, 12)
+    )  # fmt: skip
+    save_model(short, tmp_path / "short.pt")
+    load_weights(long, tmp_path / "short.pt")
+    for name, weight in short.named_parameters():
+        torch.testing.assert_close(long.get_parameter(name), weight)
+    assert long.spec.height == SPEC.height + 12
 
 
 def test_any_module_with_a_config_is_saved_and_is_no_forward_model(tmp_path: Path) -> None:
